@@ -456,7 +456,7 @@ def test_what_concerns_no_rule_needs_no_look(api: Any) -> None:
             for holder, names in HELD.items():
                 inner = watched.get(holder, frozenset())
                 if inner is not None:
-                    body[holder] = {name: 1 for name in names - inner}
+                    body[holder] = dict.fromkeys(names - inner, 1)
             after = copy.deepcopy(body)
             assert fit_request(api, after, family, host) == [], (host.name, family.name)
             assert after == body

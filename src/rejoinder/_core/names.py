@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final
 
 __all__ = ["KEY", "meant_name", "portable_keys", "portable_name", "portable_names"]
@@ -37,9 +38,9 @@ def portable_name(name: str, accepted: re.Pattern[str]) -> str:
     return f"{changed[: _MAX_NAME - 7]}_{_digest(name)}"
 
 
-def portable_names(names: Iterable[str], accepted: re.Pattern[str]) -> Mapping[str, str]:
-    """The sent name for each tool name; all are different."""
-    names = list(names)
+@lru_cache(maxsize=256)  # every request asks for the names of its tools, nearly always the same
+def portable_names(names: tuple[str, ...], accepted: re.Pattern[str]) -> Mapping[str, str]:
+    """The sent name for each tool name; all are different. Not to be changed."""
     if all(map(accepted.fullmatch, names)):
         return dict(zip(names, names, strict=True))
     sent: dict[str, str] = {}
@@ -57,7 +58,7 @@ def portable_names(names: Iterable[str], accepted: re.Pattern[str]) -> Mapping[s
 
 def meant_name(sent: str, names: Iterable[str]) -> str | None:
     """The tool that was sent under the name `sent`, if its own name differs."""
-    known = list(names)
+    known = tuple(names)
     if all(map(_NARROW.fullmatch, known)):
         return None
     for accepted in (_WIDE, _NARROW):

@@ -113,13 +113,13 @@ class Plan:
         """Cache of `rejoinder._core.arguments`."""
         self.renames = not all(map(KEY.fullmatch, _property_names(schema)))
         """Whether some arguments are sent under other names."""
-        self.descriptions = Descriptions()
+        self.descriptions: Descriptions = {}
 
     def as_bound(self) -> Plan:
         """The same plan for the method taken from an instance."""
         bound = copy.copy(self)
         bound.unbound = False
-        bound.descriptions = Descriptions()
+        bound.descriptions = {}
         return bound
 
 

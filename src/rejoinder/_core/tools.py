@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from rejoinder._core.frozen import Frozen
 
 __all__ = [
-    "Descriptions",
     "Function",
     "FunctionToolInfo",
     "NamedToolChoice",
@@ -113,25 +112,8 @@ class ToolOptions:
             )
 
 
-class Descriptions:
-    """Cached descriptions of one tool for providers, by dialect and options, with their source."""
-
-    __slots__ = ("_made",)
-
-    def __init__(self) -> None:
-        self._made: dict[tuple[Any, ...], tuple[object, Frozen]] = {}
-
-    def find(self, key: tuple[Any, ...], source: object) -> Frozen | None:
-        """The cached description; ``None`` if it is missing, or made from another source."""
-        made = self._made.get(key)
-        return made[1] if made is not None and made[0] == source else None
-
-    def keep(self, key: tuple[Any, ...], source: object, description: dict[str, Any]) -> Frozen:
-        from rejoinder._core.frozen import Frozen
-
-        frozen = Frozen(description)
-        self._made[key] = (source, frozen)
-        return frozen
+Descriptions: TypeAlias = dict[tuple[Any, ...], "tuple[object, Frozen]"]
+"""Cached descriptions of one tool for providers, by dialect and options, with their source."""
 
 
 @dataclass(slots=True)
@@ -150,7 +132,7 @@ class RawFunctionToolInfo:
     raw_schema: dict[str, Any]
     """Read only when it is first sent. Replace it; do not change it."""
     descriptions: Descriptions = field(
-        default_factory=lambda: Descriptions(), init=False, repr=False, compare=False
+        default_factory=Descriptions, init=False, repr=False, compare=False
     )
     fitter: tuple[object, Fitter] | None = field(
         default=None, init=False, repr=False, compare=False

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rejoinder._core import dialects
 from rejoinder._core.dialects import Dialect
+from rejoinder._core.frozen import Frozen
 from rejoinder._core.names import portable_names
 from rejoinder._core.rules import TOOL_NAME
 from rejoinder._core.tool_forms import ToolForm
@@ -23,6 +23,9 @@ from rejoinder.llm._tools import (
     is_raw_function_tool,
 )
 
+if TYPE_CHECKING:
+    from rejoinder.llm.tool_context import ToolContext
+
 __all__ = ["form_of", "legacy_openai", "strict_openai", "tool_specs"]
 
 logger = logging.getLogger("rejoinder")
@@ -31,8 +34,7 @@ Spec = dict[str, Any]
 
 
 def tool_specs(
-    tools: Mapping[str, FunctionTool | RawFunctionTool],
-    provider_tools: Sequence[ProviderTool],
+    tools: ToolContext,
     format: str | Dialect,
     *,
     provider_tool_type: type[Any] | None = None,
@@ -47,10 +49,10 @@ def tool_specs(
     else:
         dialect = format
     accepted = TOOL_NAME if dialect.rules is None else dialect.rules.name
-    sent = portable_names(tools, accepted)
+    sent = portable_names(tuple(tools._tools_map), accepted)
     key = (dialect.name, *options.items())
     specs: list[Spec] = []
-    for name, tool in tools.items():
+    for name, tool in tools._tools_map.items():
         # Cached with its source, so that a changed tool gets a new description.
         info = info_of(tool)
         source: tuple[object, ...]
@@ -58,15 +60,16 @@ def tool_specs(
             cache, source = info.descriptions, (sent[name], info.raw_schema)
         else:
             cache, source = plan_of(tool).descriptions, (sent[name], info.description)
-        made = cache.find(key, source)
-        if made is None:
-            made = cache.keep(key, source, _describe(tool, sent[name], dialect, options))
-        specs.append(made.copy())
-    if provider_tools:
+        made = cache.get(key)
+        if made is None or made[0] != source:
+            made = (source, Frozen(_describe(tool, sent[name], dialect, options)))
+            cache[key] = made
+        specs.append(made[1].copy())
+    if tools._provider_tools:
         provider = dialect.name.partition(".")[0]
         specs += [
             tool.to_dict()
-            for tool in provider_tools
+            for tool in tools._provider_tools
             if _belongs(tool, provider, provider_tool_type)
         ]
     return specs
@@ -138,8 +141,6 @@ def _plain(tool: FunctionTool | RawFunctionTool) -> Spec:
 
 
 def _raw(tool: RawFunctionTool) -> Spec:
-    from rejoinder._core.frozen import Frozen
-
     spec = Frozen(get_raw_function_info(tool).raw_schema).copy()
     spec.pop("meta", None)  # metadata of a tool server; providers refuse unknown keys
     return spec

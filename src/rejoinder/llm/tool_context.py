@@ -270,7 +270,7 @@ class ToolContext:
         """
         from rejoinder.llm._tool_specs import tool_specs
 
-        return tool_specs(self._tools_map, self._provider_tools, format, **kwargs)
+        return tool_specs(self, format, **kwargs)
 
 
 def _where(tool: object) -> str:

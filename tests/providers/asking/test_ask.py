@@ -10,6 +10,7 @@ import pytest
 
 from rejoinder.llm import ChatContext
 from rejoinder.providers.asking.ask import Question, _encode
+from rejoinder.providers.asking.body import Media
 from rejoinder.providers.asking.fields import HttpExtras
 from rejoinder.providers.openai.dialect import DIALECT
 from rejoinder.providers.openai.wire import decode_error
@@ -39,7 +40,7 @@ def test_reasoning_that_a_model_has_no_option_for_is_told(caplog: pytest.LogCapt
     extras = HttpExtras({"reasoning": "high", "user": "u"})
     question = Plain(dialect=DIALECT, decode_error=decode_error, extras=extras)
     with caplog.at_level(logging.WARNING, "rejoinder"):
-        body = json.loads(_encode(question, False, ctx.items))
+        body = json.loads(_encode(question, Media(), ctx.items))
     assert body.keys() == {"messages", "user"}
     assert [change.kind for change in question.changes] == ["reasoning"]
     assert "reasoning='high': this model does not support the option" in caplog.text

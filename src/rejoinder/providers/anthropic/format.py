@@ -22,6 +22,7 @@ from rejoinder.providers.anthropic.state import (
     STATE,
     THINKING,
     accepted,
+    carry_state,
     container_of,
     in_order,
 )
@@ -44,9 +45,7 @@ class AnthropicFormatData:
     """
 
     system_messages: list[str]
-
-    def __post_init__(self) -> None:
-        self.container = ""
+    container = ""
 
 
 def to_chat_ctx(
@@ -72,13 +71,16 @@ def to_chat_ctx(
         ValueError: an image cannot be read.
     """
     messages, system = to_turns(items, _DIALECT)
-    messages = accepted(messages)
+    stateful = carry_state(items)
+    if stateful:
+        messages = accepted(messages)
     if inject_dummy_user_message and (not messages or messages[0]["role"] != "user"):
         messages.insert(0, {"role": "user", "content": [{"text": "(empty)", "type": "text"}]})
     if inject_trailing_user_message and messages and messages[-1]["role"] == "assistant":
         messages.append({"role": "user", "content": [{"text": ".", "type": "text"}]})
     data = AnthropicFormatData(system)
-    data.container = container_of(items)
+    if stateful:
+        data.container = container_of(items)
     return messages, data
 
 
@@ -186,18 +188,23 @@ def request_body(
         body["model"] = options.model
     if options.platform != "bedrock":
         body["stream"] = True
-    body["max_tokens"] = _max_tokens(options)
+    thinking = body.get("thinking")
+    if options.max_tokens is not None:
+        body["max_tokens"] = options.max_tokens
+    elif not isinstance(body.get("max_tokens"), int):
+        # Thinking counts against the limit, which must be larger than its budget.
+        body["max_tokens"] = DEFAULT_MAX_TOKENS + (_budget(thinking) if thinking else 0)
     last = messages[-1] if messages else None
     if last is not None and last["role"] == "assistant":
         messages = [*messages[:-1], _without_trailing_space(last)]
     body["messages"] = messages
-    if _must_not_think(body.get("thinking"), messages):
+    if thinking and _must_not_think(thinking, messages):
         logger.info("thinking is off for this call: its tool calls were made without thinking")
         del body["thinking"]
     if data.system_messages:
         body["system"] = [{"text": text, "type": "text"} for text in data.system_messages]
-    specs = [dict(tool) for tool in tools]
-    choice = _choice(tool_choice)
+    specs = list(tools)
+    choice = None if tool_choice is None else _choice(tool_choice)
     if not specs:
         # The API refuses a history with calls of tools that the request does not define.
         specs = _placeholders(messages)
@@ -255,25 +262,14 @@ def _must_not_think(thinking: object, messages: list[dict[str, Any]]) -> bool:
     return False
 
 
-def _max_tokens(options: Options) -> int:
-    if options.max_tokens is not None:
-        return options.max_tokens
-    given = options.extra.get("max_tokens")
-    if isinstance(given, int):
-        return given
-    thinking = options.extra.get("thinking")
-    budget = (
-        cast("dict[str, Any]", thinking).get("budget_tokens")
-        if isinstance(thinking, dict)
-        else None
-    )
-    # Thinking counts against the limit, which must be larger than its budget.
-    return DEFAULT_MAX_TOKENS + (budget if isinstance(budget, int) else 0)
+def _budget(thinking: object) -> int:
+    if not isinstance(thinking, dict):
+        return 0
+    budget = cast("dict[str, Any]", thinking).get("budget_tokens")
+    return budget if isinstance(budget, int) else 0
 
 
-def _choice(tool_choice: str | dict[str, Any] | None) -> dict[str, Any] | None:
-    if tool_choice is None:
-        return None
+def _choice(tool_choice: str | dict[str, Any]) -> dict[str, Any]:
     if isinstance(tool_choice, dict):
         return {"type": "tool", "name": tool_choice_name(tool_choice)}
     if tool_choice in ("auto", "none"):
@@ -311,10 +307,9 @@ def _without_trailing_space(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _set_breakpoints(body: dict[str, Any], cache: dict[str, Any]) -> None:
-    if body.get("tools"):
-        body["tools"][-1]["cache_control"] = cache
-    if body.get("system"):
-        body["system"][-1]["cache_control"] = cache
+    for member in ("tools", "system"):
+        if held := body.get(member):
+            body[member] = [*held[:-1], {**held[-1], "cache_control": cache}]
     messages: list[dict[str, Any]] = list(body["messages"])
     wanted = "assistant"
     for index in range(len(messages) - 1, -1, -1):

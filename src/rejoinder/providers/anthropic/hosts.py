@@ -89,9 +89,8 @@ class DirectHost(Host):
         elif self._api_key:
             own["x-api-key"] = self._api_key
         headers = merge_headers(own, extras.headers) if extras.headers else own
-        return Request(
-            "POST", build_url(self._url, query=extras.query), headers, body, connect_timeout
-        )
+        url = build_url(self._url, query=extras.query) if extras.query else self._url
+        return Request("POST", url, headers, body, connect_timeout)
 
 
 class BedrockHost(Host):

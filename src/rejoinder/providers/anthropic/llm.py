@@ -16,7 +16,12 @@ from rejoinder.errors import ConfigurationError
 from rejoinder.providers.answering.decoder import ReplyDecoder
 from rejoinder.providers.answering.stream import WireStream
 from rejoinder.providers.anthropic.dialect import DIALECT
-from rejoinder.providers.anthropic.format import attachment_block, go_on, request_body
+from rejoinder.providers.anthropic.format import (
+    attachment_block,
+    go_on,
+    request_body,
+    to_chat_ctx,
+)
 from rejoinder.providers.anthropic.hosts import (
     BedrockHost,
     DirectHost,
@@ -149,6 +154,8 @@ class LLM(HttpLLM):
             reasoning=reasoning,
             family=family,
         )
+        claude = _host.hosts_claude or self._served.family.maker == "anthropic"
+        self._mark = "" if claude else self._provider
         self._reasoning: ReasoningOption | None = or_none(reasoning)
         self._max_tokens: int | None = or_none(max_tokens)
         self._temperature: float | None = or_none(temperature)
@@ -305,7 +312,7 @@ class LLM(HttpLLM):
             ConfigurationError: an option or the conversation holds something that cannot be sent.
         """
         extras = NO_EXTRAS if extra_kwargs is NOT_GIVEN else HttpExtras(extra_kwargs)
-        members = extras.body
+        members = {**extras.body}
         betas: list[str] = list(map(str, members.pop("betas", None) or ()))
         if self._host.platform == "bedrock" and betas:
             members["anthropic_beta"] = betas
@@ -315,7 +322,9 @@ class LLM(HttpLLM):
         if not isinstance(response_format, NotGiven):
             _, schema = reply_schema(response_format, "anthropic")
         asked = self._served.reason(members, extras.reasoning)
-        prefill = self._served.family.prefill and schema is None and not _forbids_prefill(members)
+        prefill = self._served.family.prefill and schema is None
+        if members and _forbids_prefill(members):
+            prefill = False
         question = _Question(
             dialect=DIALECT,
             decode_error=self._host.errors(),
@@ -330,6 +339,7 @@ class LLM(HttpLLM):
             asked=asked,
             prefill=prefill,
             host=self._host,
+            mark=self._mark,
             options=Options(
                 model=self._model,
                 platform=self._host.platform,
@@ -360,6 +370,8 @@ class _Question(Question):
     may_pause = True
 
     host: Host
+    mark: str
+    """The only server that can read the state of this model; empty for Claude."""
     options: Options
 
     def part(self, attachment: Attachment) -> dict[str, Any] | None:
@@ -368,15 +380,11 @@ class _Question(Question):
     def attach(self, messages: list[dict[str, Any]], found: dict[str, dict[str, Any]]) -> None:
         attach(messages, found, key="content")
 
-    @property
-    def mark(self) -> str:
-        """The only server that can read the state of this model; empty for Claude."""
-        portable = self.host.hosts_claude or self.family.maker == "anthropic"
-        return "" if portable else urlsplit(self.host.base_url).netloc
+    def own_state(self, items: Sequence[ChatItem]) -> Sequence[ChatItem]:
+        return of_host(items, self.mark, unmarked=not self.mark or self.family is UNKNOWN)
 
     def convert(self, items: Sequence[ChatItem]) -> tuple[list[dict[str, Any]], Any]:
-        mark = self.mark
-        return super().convert(of_host(items, mark, unmarked=not mark or self.family is UNKNOWN))
+        return to_chat_ctx(items)
 
     def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
         return request_body(messages, data, self.specs, self.choice, self.options)

@@ -30,6 +30,7 @@ __all__ = [
     "STATE",
     "THINKING",
     "accepted",
+    "carry_state",
     "container_of",
     "in_order",
     "is_result",
@@ -146,6 +147,14 @@ def container_of(items: Sequence[ChatItem]) -> str:
             if is_text(container):
                 return str(container)
     return ""
+
+
+def carry_state(items: Sequence[ChatItem]) -> bool:
+    """Whether any of `items` may hold state."""
+    for item in items:
+        if (item.type == "message" or item.type == "function_call") and item.extra:
+            return True
+    return False
 
 
 def accepted(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

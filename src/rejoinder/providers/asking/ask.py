@@ -30,6 +30,7 @@ from rejoinder.providers.answering.stream import WireStream
 from rejoinder.providers.asking.attachments import Attachment, attach_joined, detach
 from rejoinder.providers.asking.body import (
     Body,
+    Media,
     RefusedState,
     items_of,
     survey,
@@ -163,17 +164,9 @@ class Question(ABC):
         """Put the parts of attachments back in their places."""
         attach_joined(messages, found)
 
-    def mend(self, items: Sequence[ChatItem]) -> tuple[Sequence[ChatItem], list[Change]]:
-        """The history in a form that the API accepts, and the changes."""
-        if self.dialect.rules is None:
-            return items, []
-        return repair(
-            items,
-            self.dialect if self.served is None else self.served.dialect,
-            state=self.state,
-            prefill=self.prefill,
-            signatures=self.signatures,
-        )
+    def own_state(self, items: Sequence[ChatItem]) -> Sequence[ChatItem]:
+        """A history with state of providers, without what this server cannot read."""
+        return items
 
     def convert(self, items: Sequence[ChatItem]) -> tuple[list[dict[str, Any]], Any]:
         """The messages of a history, and the data beside them."""
@@ -231,9 +224,7 @@ def ask(
     )
     # After a tool's output a model may have nothing to add.
     after_tool = bool(items) and items[-1].type == "function_call_output"
-    body = Body(
-        items, partial(_encode, question, media.any), media, llm._refused, go_on=question.go_on
-    )
+    body = Body(items, partial(_encode, question, media), media, llm._refused, go_on=question.go_on)
     if conn_options is DEFAULT_API_CONNECT_OPTIONS or conn_options == DEFAULT_API_CONNECT_OPTIONS:
         conn_options = llm._conn_options
     return stream(
@@ -251,7 +242,7 @@ def ask(
     )
 
 
-def _encode(question: Question, has_media: bool, items: Sequence[ChatItem]) -> bytes:
+def _encode(question: Question, media: Media, items: Sequence[ChatItem]) -> bytes:
     """The body of the request, from the conversation.
 
     Raises:
@@ -259,8 +250,8 @@ def _encode(question: Question, has_media: bool, items: Sequence[ChatItem]) -> b
     """
     try:
         found: dict[str, dict[str, Any]] = {}
-        if has_media:
-            rules = question.dialect.rules
+        rules, served = question.dialect.rules, question.served
+        if media.any:
             items, found = detach(
                 items,
                 question.part,
@@ -268,17 +259,27 @@ def _encode(question: Question, has_media: bool, items: Sequence[ChatItem]) -> b
                 files=question.files,
                 state=State() if rules is None else rules.state,
             )
-        history, changes = question.mend(items)
+        if media.state:
+            items = question.own_state(items)
+        changes: list[Change] = []
+        if rules is not None:
+            items, changes = repair(
+                items,
+                question.dialect if served is None else served.dialect,
+                state=question.state,
+                prefill=question.prefill,
+                signatures=question.signatures,
+            )
         if changes:
             logger.info(
                 "the conversation was mended before it was sent: %s",
                 ", ".join(sorted({change.kind for change in changes})),
             )
-        messages, data = question.convert(history)
+        messages, data = question.convert(items)
         if found:
             question.attach(messages, found)
         body = question.compose(messages, data)
-        if (served := question.served) is not None:
+        if served is not None:
             asked, option = question.asked or (), question.extras.reasoning
             if question.asked is None and (option is not None or served.reasoning is not None):
                 asked = served.reason(body, option)

@@ -63,18 +63,20 @@ class HttpExtras:
         reasoning: ``reasoning`` in the portable form of the LLM option. A mapping stays a member of
             the body.
         fields: all other entries.
+        body: the members of the body: `fields`, with ``extra_body`` merged over them.
 
     Raises:
         ConfigurationError: see `checked_extras`, or the value of `reasoning` is unknown.
     """
 
-    __slots__ = ("extra_body", "fields", "headers", "query", "reasoning")
+    __slots__ = ("body", "extra_body", "fields", "headers", "query", "reasoning")
 
     def __init__(self, extra_kwargs: object = None) -> None:
         self.fields: dict[str, Any] = {}
         self.extra_body: dict[str, Any] = {}
         self.headers: dict[str, str] = {}
         self.query: dict[str, str] = {}
+        self.body: Mapping[str, Any] = {}
         self.reasoning: Option | None = None
         if extra_kwargs is None or isinstance(extra_kwargs, NotGiven):
             return
@@ -91,11 +93,7 @@ class HttpExtras:
         extra_body = self.fields.pop("extra_body", None)
         if isinstance(extra_body, Mapping):
             self.extra_body = dict(cast("Mapping[str, Any]", extra_body))
-
-    @property
-    def body(self) -> dict[str, Any]:
-        """The members of the body: the other entries, with ``extra_body`` merged over them."""
-        return {**self.fields, **self.extra_body}
+        self.body = {**self.fields, **self.extra_body}
 
 
 NO_EXTRAS: Final = HttpExtras()

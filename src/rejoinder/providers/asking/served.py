@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from msgspec.structs import replace
 
@@ -105,7 +105,9 @@ class Served:
         if self._concerns is not None:
             for name in self._concerns.keys() & body:
                 inner, held = self._concerns[name], body[name]
-                if inner is None or not isinstance(held, dict) or not inner.isdisjoint(held):
+                if inner is None or not isinstance(held, dict):
+                    break
+                if not inner.isdisjoint(cast("dict[str, Any]", held)):
                     break
             else:
                 return []

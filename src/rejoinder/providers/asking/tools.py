@@ -34,6 +34,4 @@ def tool_specs(tools: object, dialect: Dialect, **options: Any) -> list[dict[str
             f"{type(tools).__name__}"
         )
     context = ToolContext.of(cast("list[Any]", tools))
-    return _tool_specs.tool_specs(
-        context.function_tools, context.provider_tools, dialect, **options
-    )
+    return _tool_specs.tool_specs(context, dialect, **options)

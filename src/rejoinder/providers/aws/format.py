@@ -197,7 +197,7 @@ def request_body(
         ConfigurationError: `tool_choice` has another value.
     """
     body: dict[str, Any] = dict(options.extra)
-    choice = _choice(tool_choice)
+    choice = None if tool_choice is None else _choice(tool_choice)
     offered = [*tools] if choice != {} else []
     body["messages"] = _beside_documents(messages if offered else _without_calls(messages))
     if data.system_messages:
@@ -273,10 +273,8 @@ def _beside_documents(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping
     ]
 
 
-def _choice(tool_choice: str | Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _choice(tool_choice: str | Mapping[str, Any]) -> dict[str, Any]:
     """The tool choice in the API's form; an empty mapping to send no tools."""
-    if tool_choice is None:
-        return None
     if isinstance(tool_choice, Mapping):
         return {"tool": {"name": tool_choice_name(tool_choice)}}
     if tool_choice == "auto":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from rejoinder._core.hosts import HOSTS
+from rejoinder._core.items import ChatItem
 from rejoinder.clouds.aws import (
     check_region,
     credentials_from,
@@ -40,7 +42,7 @@ from rejoinder.providers.asking.served import served
 from rejoinder.providers.asking.tools import tool_specs
 from rejoinder.providers.asking.transports import make_transport
 from rejoinder.providers.aws.dialect import DIALECT
-from rejoinder.providers.aws.format import attachment_block, request_body
+from rejoinder.providers.aws.format import attachment_block, request_body, to_chat_ctx
 from rejoinder.providers.aws.options import Options
 from rejoinder.providers.aws.wire import decode_error, make_decoder
 from rejoinder.transport.http import Request
@@ -154,6 +156,7 @@ class LLM(HttpLLM):
         )
         self._takes_audio = self._served.takes("audio") is True
         self._region = where
+        self._url: str | None = None
         self._bearer, self._credentials = credentials_from(
             or_none(api_key),
             or_none(api_secret),
@@ -230,24 +233,6 @@ class LLM(HttpLLM):
             self, question, LLMStream, chat_ctx=chat_ctx, tools=tools, conn_options=conn_options
         )
 
-    async def _request(
-        self, extras: HttpExtras, body: bytes, connect_timeout: float | None
-    ) -> Request:
-        region = await self._resolved_region()
-        url = build_url(
-            self._address(region),
-            f"model/{path_part('model', self._model)}/converse-stream",
-            extras.query,
-        )
-        own = {"Accept": _CONTENT_TYPE, "Content-Type": "application/json"}
-        if self._bearer is not None:
-            own["Authorization"] = f"Bearer {self._bearer}"
-        headers = merge_headers(own, extras.headers) if extras.headers else own
-        request = Request("POST", url, headers, body, connect_timeout)
-        if has_header(headers, "Authorization"):
-            return request
-        return await self._credentials.sign_request(request, region=region)
-
     async def _resolved_region(self) -> str:
         if self._region is None:
             found = await self._credentials.region()
@@ -261,6 +246,13 @@ class LLM(HttpLLM):
 
     def _address(self, region: str) -> str:
         return self._base_url or f"https://bedrock-runtime.{region}.{dns_suffix(region)}"
+
+    async def _model_url(self) -> str:
+        """The URL of the model; it never changes, once the region is known."""
+        if self._url is None:
+            path = f"model/{path_part('model', self._model)}/converse-stream"
+            self._url = build_url(self._address(await self._resolved_region()), path)
+        return self._url
 
     async def _ready(self) -> str:
         if self._bearer is None:
@@ -281,11 +273,25 @@ class _Question(Question):
     def attach(self, messages: list[dict[str, Any]], found: dict[str, dict[str, Any]]) -> None:
         attach(messages, found, key="content")
 
+    def convert(self, items: Sequence[ChatItem]) -> tuple[list[dict[str, Any]], Any]:
+        return to_chat_ctx(items)
+
     def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
         return request_body(messages, data, self.specs, self.choice, self.options)
 
     async def request(self, body: bytes, connect_timeout: float | None) -> Request:
-        return await self.llm._request(self.extras, body, connect_timeout)
+        llm, extras = self.llm, self.extras
+        url = await llm._model_url()
+        if extras.query:
+            url = build_url(url, query=extras.query)
+        own = {"Accept": _CONTENT_TYPE, "Content-Type": "application/json"}
+        if llm._bearer is not None:
+            own["Authorization"] = f"Bearer {llm._bearer}"
+        headers = merge_headers(own, extras.headers) if extras.headers else own
+        request = Request("POST", url, headers, body, connect_timeout)
+        if llm._bearer is not None or has_header(headers, "Authorization"):
+            return request
+        return await llm._credentials.sign_request(request, region=await llm._resolved_region())
 
     def decoder(self, *, allow_empty: bool) -> ReplyDecoder:
         return make_decoder(allow_empty=allow_empty, family=self.family)

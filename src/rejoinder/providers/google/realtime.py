@@ -504,7 +504,7 @@ def describe_tools(tool_ctx: ToolContext) -> list[dict[str, Any]]:
     Raises:
         ConfigurationError: a provider tool has no description.
     """
-    specs = tool_specs(tool_ctx.function_tools, tool_ctx.provider_tools, DIALECT, json_schema=False)
+    specs = tool_specs(tool_ctx, DIALECT, json_schema=False)
     for spec in specs:
         if "name" not in spec:
             raise ConfigurationError(

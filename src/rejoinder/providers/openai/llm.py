@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 from urllib.parse import urlsplit
 
 from rejoinder._core import dialects
-from rejoinder._core.changes import Change
 from rejoinder._core.hosts import HOSTS, Host, find_host
 from rejoinder._core.items import ChatItem
 from rejoinder._core.rules import FOREIGN_STATE
@@ -542,7 +541,7 @@ class LLM(HttpLLM):
             body["plugins"] = [plugin_fields(plugin) for plugin in plugins]
         extras = HttpExtras({name: options.get(name) for name in ("extra_headers", "extra_body")})
         options["extra_headers"] = headers | extras.headers
-        options["extra_body"] = body | extras.body
+        options["extra_body"] = {**body, **extras.body}
         return LLM.with_host(
             "openrouter", model=model, api_key=api_key, base_url=base_url, **options
         )
@@ -655,12 +654,12 @@ class _ResponsesQuestion(_Question):
     def attach(self, messages: list[dict[str, Any]], found: dict[str, dict[str, Any]]) -> None:
         attach_joined(messages, found, text_type="input_text")
 
-    def mend(self, items: Sequence[ChatItem]) -> tuple[Sequence[ChatItem], list[Change]]:
+    def own_state(self, items: Sequence[ChatItem]) -> Sequence[ChatItem]:
         items = responses_format.without_foreign_state(items, self.llm._state_host)
         extra: Mapping[str, Any] = self.fields.get("extra_body") or {}
         if extra.get("store", self.fields.get("store")) is False:
             items = responses_format.without_stored_state(items)
-        return super().mend(items)
+        return items
 
     def convert(self, items: Sequence[ChatItem]) -> tuple[list[dict[str, Any]], Any]:
         return self.dialect.convert(items)
