@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rejoinder._core import dialects
 from rejoinder._core.dialects import Dialect
@@ -23,9 +24,6 @@ from rejoinder.llm._tools import (
     is_raw_function_tool,
 )
 
-if TYPE_CHECKING:
-    from rejoinder.llm.tool_context import ToolContext
-
 __all__ = ["form_of", "legacy_openai", "strict_openai", "tool_specs"]
 
 logger = logging.getLogger("rejoinder")
@@ -34,7 +32,8 @@ Spec = dict[str, Any]
 
 
 def tool_specs(
-    tools: ToolContext,
+    tools: Mapping[str, FunctionTool | RawFunctionTool],
+    provider_tools: Sequence[ProviderTool],
     format: str | Dialect,
     *,
     provider_tool_type: type[Any] | None = None,
@@ -49,10 +48,10 @@ def tool_specs(
     else:
         dialect = format
     accepted = TOOL_NAME if dialect.rules is None else dialect.rules.name
-    sent = portable_names(tuple(tools._tools_map), accepted)
+    sent = portable_names(tuple(tools), accepted)
     key = (dialect.name, *options.items())
     specs: list[Spec] = []
-    for name, tool in tools._tools_map.items():
+    for name, tool in tools.items():
         # Cached with its source, so that a changed tool gets a new description.
         info = info_of(tool)
         source: tuple[object, ...]
@@ -65,11 +64,11 @@ def tool_specs(
             made = (source, Frozen(_describe(tool, sent[name], dialect, options)))
             cache[key] = made
         specs.append(made[1].copy())
-    if tools._provider_tools:
+    if provider_tools:
         provider = dialect.name.partition(".")[0]
         specs += [
             tool.to_dict()
-            for tool in tools._provider_tools
+            for tool in provider_tools
             if _belongs(tool, provider, provider_tool_type)
         ]
     return specs

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from rejoinder._core.dialects import Dialect
 from rejoinder._core.names import meant_name
 from rejoinder._core.tools import (
     Function,
@@ -19,7 +20,7 @@ from rejoinder._core.tools import (
     ToolError,
     ToolFlag,
 )
-from rejoinder._options import checked
+from rejoinder._options import STRING, checked
 from rejoinder._sections import explained
 from rejoinder.llm._decorating import function_tool
 from rejoinder.llm._tools import (
@@ -248,15 +249,14 @@ class ToolContext:
             return f"{text} Available tools: {', '.join(f'`{n}`' for n in names)}"
         return f"{text} No tools are available"
 
-    @checked()
-    def parse_function_tools(self, format: str, **kwargs: Any) -> list[dict[str, Any]]:
+    def parse_function_tools(self, format: str | Dialect, **kwargs: Any) -> list[dict[str, Any]]:
         """The tools as a provider's API wants them; a fresh copy at each call.
 
         Provider tools are included where they belong to that provider.
 
         Args:
             format: ``"openai"``, ``"openai.responses"``, ``"anthropic"``, ``"google"``, ``"aws"``
-                or ``"mistralai"``.
+                or ``"mistralai"``; or a dialect itself.
             kwargs: ``strict: bool`` for ``openai`` (default True), ``openai.responses`` (default
                 False) and ``anthropic`` (default True): a tool whose schema no strict form can
                 express is sent in plain form. ``json_schema: bool`` for ``google`` (default True):
@@ -270,7 +270,9 @@ class ToolContext:
         """
         from rejoinder.llm._tool_specs import tool_specs
 
-        return tool_specs(self, format, **kwargs)
+        if not isinstance(format, Dialect):
+            STRING.check("ToolContext.parse_function_tools.format", format)
+        return tool_specs(self._tools_map, self._provider_tools, format, **kwargs)
 
 
 def _where(tool: object) -> str:

@@ -9,7 +9,6 @@ from typing import Any, cast
 
 from rejoinder._core.dialects import Dialect
 from rejoinder.errors import ConfigurationError
-from rejoinder.llm import _tool_specs
 from rejoinder.llm.tool_context import ToolContext
 
 __all__ = ["tool_specs"]
@@ -33,5 +32,4 @@ def tool_specs(tools: object, dialect: Dialect, **options: Any) -> list[dict[str
             "tools: expected a list of functions decorated with @function_tool, got "
             f"{type(tools).__name__}"
         )
-    context = ToolContext.of(cast("list[Any]", tools))
-    return _tool_specs.tool_specs(context, dialect, **options)
+    return ToolContext.of(cast("list[Any]", tools)).parse_function_tools(dialect, **options)

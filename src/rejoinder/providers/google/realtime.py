@@ -27,7 +27,6 @@ from rejoinder._options import COUNT, FLAG, SECONDS, STRING, Rule, mapping
 from rejoinder._sections import explained
 from rejoinder.clouds.google import GoogleCredentials, check_location, vertex_host
 from rejoinder.errors import ConfigurationError
-from rejoinder.llm._tool_specs import tool_specs
 from rejoinder.llm.realtime import RealtimeCapabilities
 from rejoinder.llm.tool_context import ToolContext
 from rejoinder.providers.asking.checks import (
@@ -504,7 +503,7 @@ def describe_tools(tool_ctx: ToolContext) -> list[dict[str, Any]]:
     Raises:
         ConfigurationError: a provider tool has no description.
     """
-    specs = tool_specs(tool_ctx, DIALECT, json_schema=False)
+    specs = tool_ctx.parse_function_tools(DIALECT, json_schema=False)
     for spec in specs:
         if "name" not in spec:
             raise ConfigurationError(
