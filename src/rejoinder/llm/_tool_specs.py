@@ -13,6 +13,7 @@ from rejoinder._core.names import portable_names
 from rejoinder._core.rules import TOOL_NAME
 from rejoinder._core.tool_forms import ToolForm
 from rejoinder._core.tools import RawFunctionToolInfo
+from rejoinder._options import STRING
 from rejoinder.llm._plans import plan_of
 from rejoinder.llm._tools import (
     FunctionTool,
@@ -40,13 +41,14 @@ def tool_specs(
     **options: Any,
 ) -> list[Spec]:
     """See `ToolContext.parse_function_tools`; `format` may be a dialect itself."""
-    if isinstance(format, str):
+    if isinstance(format, Dialect):
+        dialect = format
+    else:
+        STRING.check("ToolContext.parse_function_tools.format", format)
         try:
             dialect = dialects.find(format)
         except ValueError as error:
             raise ValueError(f"tools: {error}") from None
-    else:
-        dialect = format
     accepted = TOOL_NAME if dialect.rules is None else dialect.rules.name
     sent = portable_names(tuple(tools), accepted)
     key = (dialect.name, *options.items())

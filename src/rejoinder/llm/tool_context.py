@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from rejoinder._core.dialects import Dialect
 from rejoinder._core.names import meant_name
 from rejoinder._core.tools import (
     Function,
@@ -20,7 +19,7 @@ from rejoinder._core.tools import (
     ToolError,
     ToolFlag,
 )
-from rejoinder._options import STRING, checked
+from rejoinder._options import checked
 from rejoinder._sections import explained
 from rejoinder.llm._decorating import function_tool
 from rejoinder.llm._tools import (
@@ -43,6 +42,8 @@ from rejoinder.llm._tools import (
 
 if TYPE_CHECKING:
     from typing import Self
+
+    from rejoinder._core.dialects import Dialect
 
 # Names of the reference API that annotations of other packages import.
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
@@ -270,8 +271,6 @@ class ToolContext:
         """
         from rejoinder.llm._tool_specs import tool_specs
 
-        if not isinstance(format, Dialect):
-            STRING.check("ToolContext.parse_function_tools.format", format)
         return tool_specs(self._tools_map, self._provider_tools, format, **kwargs)
 
 
