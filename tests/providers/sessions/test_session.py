@@ -681,3 +681,22 @@ async def test_without_a_loop_there_is_no_session() -> None:
 
     with pytest.raises(RuntimeError, match="no event loop"):
         await asyncio.to_thread(make)
+
+
+async def test_one_model_carries_more_sessions_than_a_pool_has_connections(
+    server: RealtimeServer,
+) -> None:
+    """aiohttp's own limit is 100 connections; a session beyond it would wait for another to end."""
+    many = 120
+    for _ in range(many):
+        server.say("Hello.")
+    model = openai.RealtimeModel(base_url=server.url, api_key="any")
+    sessions = [model.session() for _ in range(many)]
+    try:
+        await asyncio.gather(*(session.connected() for session in sessions))
+        events = await asyncio.gather(*(session.generate_reply() for session in sessions))
+        replies = await asyncio.gather(*(read(event) for event in events))
+    finally:
+        await model.aclose()
+    assert [text for text, _, _ in replies] == ["Hello."] * many
+    assert len(server.connections) == many
