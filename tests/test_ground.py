@@ -76,6 +76,11 @@ def test_later_options_are_given_by_name() -> None:
         APIConnectOptions(timeout=math.nan)
 
 
+def test_a_pause_without_end_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"retry_interval: expected a finite number.*max_retry=0"):
+        APIConnectOptions(retry_interval=math.inf)
+
+
 @pytest.mark.parametrize(
     "name", ["max_retry", "retry_interval", "timeout", "connect", "first_output", "total"]
 )

@@ -42,6 +42,7 @@ __all__ = [
     "MOMENT",
     "NAME",
     "NUMBER",
+    "PAUSE",
     "SECONDS",
     "SHARE",
     "STRING",
@@ -186,6 +187,9 @@ NAME: Final = Rule("a string that is not blank", _is_string, lambda text: bool(t
 FLAG: Final = Rule("True or False", _is_flag, kinds=(bool,))
 NUMBER: Final = Rule("a finite number", _is_number, math.isfinite)
 AMOUNT: Final = Rule("a number of at least 0", _is_number, lambda number: number >= 0)
+PAUSE: Final = Rule(
+    "a finite number of at least 0", _is_number, lambda number: 0 <= number < math.inf
+)
 MILLISECONDS: Final = Rule(
     "milliseconds of at least 0", _is_number, lambda number: 0 <= number < math.inf
 )

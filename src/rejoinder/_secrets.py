@@ -17,6 +17,7 @@ __all__ = [
     "Hidden",
     "HiddenWord",
     "Redactor",
+    "cause_of",
     "credentials",
     "forget_frames",
     "is_secret_name",
@@ -103,6 +104,17 @@ def forget_frames(error: E) -> E:
                 seen.add(id(other))
                 pending.append(other)
     return error
+
+
+def cause_of(error: E, secrets: Iterable[str]) -> E | None:
+    """`error` as the cause of another error: without its frames, or ``None`` if it quotes a secret.
+
+    For errors of libraries that sign in: their frames hold credentials, and their texts quote the
+    answers of servers and the output of processes.
+    """
+    told = repr(error)
+    known = any(len(secret) >= MIN_SECRET and secret in told for secret in secrets)
+    return None if known else forget_frames(error)
 
 
 def is_secret_name(name: str) -> bool:

@@ -102,6 +102,11 @@ class APIConnectOptions:
                 raise ValueError(
                     f"APIConnectOptions.{name}: expected a number of at least 0, got {value!r}"
                 )
+        if self.retry_interval == math.inf:
+            raise ValueError(
+                "APIConnectOptions.retry_interval: expected a finite number, got inf; for no further "
+                "attempts use max_retry=0"
+            )
 
     @cached_property
     def connect_timeout(self) -> float | None:

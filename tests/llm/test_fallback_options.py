@@ -260,6 +260,11 @@ def test_wrong_connect_options_are_refused(name: str) -> None:
             APIConnectOptions(**{name: bad})  # type: ignore[arg-type]
 
 
+def test_a_pause_without_end_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"retry_interval: expected a finite number"):
+        FallbackAdapter([ScriptedLLM("a")], retry_interval=math.inf)
+
+
 def test_the_reference_finds_its_names() -> None:
     module = importlib.import_module("rejoinder.llm.fallback_adapter")
     stream = inspect.signature(module.FallbackLLMStream).parameters

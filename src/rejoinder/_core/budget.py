@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
 from rejoinder._core.race import Limits, WhenCut
-from rejoinder._options import AMOUNT, FLAG, WHOLE, check, one_of
+from rejoinder._options import AMOUNT, FLAG, PAUSE, WHOLE, check, one_of
 from rejoinder.errors import ConfigurationError
 from rejoinder.types import APIConnectOptions
 
@@ -99,7 +99,7 @@ class Policy:
             "FallbackAdapter",
             attempt_timeout=(self.attempt_timeout, AMOUNT),
             max_retry_per_llm=(self.max_retry_per_llm, WHOLE),
-            retry_interval=(self.retry_interval, AMOUNT),
+            retry_interval=(self.retry_interval, PAUSE),
             retry_on_chunk_sent=(self.retry_on_chunk_sent, FLAG),
             on_cut=(self.on_cut, _ON_CUT),
         )

@@ -10,7 +10,9 @@ import asyncio
 import inspect
 import math
 import os
+import subprocess
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -18,7 +20,15 @@ from typing import Any, Final
 from rejoinder import _stamps
 from rejoinder._aio import in_thread
 from rejoinder._foreign import method, read
-from rejoinder._secrets import Hidden, one_line, redact, secrets_in_command, shorten
+from rejoinder._secrets import (
+    Hidden,
+    HiddenWord,
+    cause_of,
+    one_line,
+    redact,
+    secrets_in_command,
+    shorten,
+)
 from rejoinder._sections import explained
 from rejoinder.clouds.aws_errors import STALE_CREDENTIALS
 from rejoinder.clouds.lease import Lease
@@ -163,6 +173,7 @@ class AWSCredentials:
         self._static = static
         self._session = session
         self._source: Any = None
+        self._process = _CredentialProcess()
         self._cached: Credentials | None = None
         self._lease = Lease(0.0)
         self._lock = threading.Lock()
@@ -237,7 +248,7 @@ class AWSCredentials:
         except (APIError, ConfigurationError):
             raise
         except Exception as error:
-            raise _translated(error) from error
+            raise self._translated(error) from self._cause(error)
 
     def _load(self) -> Credentials:
         with self._lock:
@@ -245,7 +256,10 @@ class AWSCredentials:
                 return self._cached
             try:
                 if self._source is None:
-                    session = self._session or _botocore_session()
+                    session = self._session
+                    if session is None:
+                        session = _botocore_session()
+                        self._process.serve(session)
                     self._source = session.get_credentials()
                     if self._source is None:
                         raise _none_found()
@@ -254,7 +268,26 @@ class AWSCredentials:
                 raise
             except Exception as error:
                 self._source = None
-                raise _translated(error) from error
+                raise self._translated(error) from self._cause(error)
+
+    def _translated(self, error: Exception) -> Exception:
+        names: set[str] = set()
+        cause: BaseException | None = error
+        while cause is not None and len(names) < 100:
+            names.update(cls.__name__ for cls in type(cause).__mro__)
+            cause = cause.__cause__ or cause.__context__
+        # botocore's error quotes the output of a credential process.
+        told = shorten(redact(one_line(str(error)), self._secrets())) or type(error).__name__
+        text = f"AWS credentials cannot be read: {told}"
+        if names & _TRANSIENT:
+            return APIConnectionError(text)
+        return ConfigurationError(text)
+
+    def _cause(self, error: Exception) -> Exception | None:
+        return cause_of(error, self._secrets())
+
+    def _secrets(self) -> list[str]:
+        return [*secrets_in_command([], os.environ), *self._process.secrets.reveal()]
 
     def _keep(self, source: Any, frozen: Any) -> Credentials:
         credentials = Credentials(
@@ -301,6 +334,30 @@ def _botocore_session() -> Any:
     return botocore.session.Session()
 
 
+class _CredentialProcess:
+    """Starts the ``credential_process`` of a profile, and hides the words of its command line.
+
+    Sentry keeps the command line of each new process as a breadcrumb. botocore takes another way to
+    start the process of the profile itself, but not that of its ``source_profile``.
+    """
+
+    def __init__(self) -> None:
+        self.secrets: Hidden[list[str]] = Hidden([])
+
+    def serve(self, session: Any) -> None:
+        """Start the process for `session`, a new one of botocore."""
+        from botocore.credentials import ProcessProvider
+
+        profile = session.get_config_variable("profile") or "default"
+        provider = ProcessProvider(profile, lambda: session.full_config, popen=self._start)
+        session.get_component("credential_provider").insert_before(provider.METHOD, provider)
+
+    def _start(self, words: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
+        self.secrets = Hidden(secrets_in_command(words, {}))
+        program, *rest = words
+        return subprocess.Popen([program, *map(HiddenWord, rest)], **options)  # noqa: S603  the user's
+
+
 def _none_found() -> ConfigurationError:
     return ConfigurationError(
         explained(
@@ -309,21 +366,6 @@ def _none_found() -> ConfigurationError:
             "no credentials",
         )
     )
-
-
-def _translated(error: Exception) -> Exception:
-    names: set[str] = set()
-    cause: BaseException | None = error
-    while cause is not None and len(names) < 100:
-        names.update(cls.__name__ for cls in type(cause).__mro__)
-        cause = cause.__cause__ or cause.__context__
-    # botocore's error quotes the output of a credential process.
-    known = secrets_in_command([], os.environ)
-    told = shorten(redact(one_line(str(error)), known)) or type(error).__name__
-    text = f"AWS credentials cannot be read: {told}"
-    if names & _TRANSIENT:
-        return APIConnectionError(text)
-    return ConfigurationError(text)
 
 
 def credentials_from(

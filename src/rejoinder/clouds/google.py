@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import os
 import threading
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Final
 
 from rejoinder import _stamps
 from rejoinder._foreign import method, read
-from rejoinder._secrets import one_line, shorten
+from rejoinder._secrets import cause_of, one_line, redact, secrets_in_command, shorten
 from rejoinder._sections import explained
 from rejoinder.clouds.lease import Lease
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, ConfigurationError
@@ -195,7 +197,8 @@ class GoogleCredentials:
                     self._project = read(credentials, "project_id", str)
                 credentials.refresh(requests.Request())
             except Exception as error:  # google-auth does not check files, and raises any error
-                raise _translated(error, failures) from error
+                cause = cause_of(error, self._secrets())
+                raise _translated(error, failures, self._shown) from cause
             token = read(credentials, "token", str)
             if not token:
                 raise ConfigurationError(
@@ -207,16 +210,31 @@ class GoogleCredentials:
             self._lease = Lease(_life(read(credentials, "expiry")))
             return self._token
 
+    def _shown(self, text: str) -> str:
+        """`text` for an error: google-auth quotes key files and the answers of token servers."""
+        return shorten(redact(one_line(text), self._secrets()))
 
-def _translated(error: Exception, failures: Any) -> APIError | ConfigurationError:
-    """The error for an exception of google-auth, or of an object in its place."""
+    def _secrets(self) -> list[str]:
+        names = ("refresh_token", "client_secret", "token", "id_token")
+        known = [read(self._credentials, name, str) for name in names]
+        return [*filter(None, known), *secrets_in_command([], os.environ)]
+
+
+def _translated(
+    error: Exception, failures: Any, shown: Callable[[str], str]
+) -> APIError | ConfigurationError:
+    """The error for an exception of google-auth, or of an object in its place.
+
+    Args:
+        shown: makes a text of the error fit for a message.
+    """
     if isinstance(error, failures.DefaultCredentialsError):
         why = ": ".join(str(part) for part in error.args)
         return ConfigurationError(
             explained(
                 "Google credentials: none were found. Run `gcloud auth application-default "
                 "login`, set GOOGLE_APPLICATION_CREDENTIALS to a key file, or pass credentials. "
-                f"({shorten(one_line(why))})",
+                f"({shown(why)})",
                 "no credentials",
             )
         )
@@ -226,11 +244,11 @@ def _translated(error: Exception, failures: Any) -> APIError | ConfigurationErro
         if read(error, "retryable"):
             return APIConnectionError("the Google token server could not answer now")
         return APIStatusError(
-            f"Google credentials were refused: {_first(error)}. "
+            f"Google credentials were refused: {shown(_first(error))}. "
             "Sign in again: gcloud auth application-default login",
             status_code=401,
         )
-    text = shorten(one_line(str(error))) or type(error).__name__
+    text = shown(str(error)) or type(error).__name__
     if isinstance(error, OSError) and error.filename is None:  # of the network, not of a file
         return APIConnectionError(f"the Google token server cannot be reached: {text}")
     return ConfigurationError(

@@ -84,6 +84,7 @@ if TYPE_CHECKING:
         load_exchanges,
         record,
         save_exchange,
+        zip_exchanges,
     )
     from rejoinder.testing.replaying import ReplayMismatchError, ReplayTransport, replay
     from rejoinder.testing.scripted import ScriptedLLM, ScriptExhaustedError
@@ -128,6 +129,7 @@ _PLACES = {
         "load_exchanges",
         "record",
         "save_exchange",
+        "zip_exchanges",
     ),
     "replaying": ("ReplayMismatchError", "ReplayTransport", "replay"),
     "scripted": ("ScriptExhaustedError", "ScriptedLLM"),
@@ -197,6 +199,7 @@ __all__ = [
     "save_session",
     "simulate_policy",
     "sized_cuts",
+    "zip_exchanges",
 ]
 
 

@@ -8,10 +8,11 @@ import os
 import threading
 import zipfile
 import zlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
-__all__ = ["Recorded", "Series", "load", "load_all", "save"]
+__all__ = ["Recorded", "Series", "load", "load_all", "save", "zipped"]
 
 
 class Recorded(Protocol):
@@ -88,19 +89,33 @@ class Series:
         self._written = b""
 
     def save(self, number: int, recorded: Recorded) -> None:
-        name = f"{number:04}.json"
         if not self._zipped:
-            save(recorded, self._path / name)
+            save(recorded, self._path / _name(number))
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._one_at_a_time:
-            file = io.BytesIO(self._written)
-            with zipfile.ZipFile(file, "a", zipfile.ZIP_DEFLATED) as archive:
-                archive.writestr(name, _text(recorded))
+            data = _added(self._written, {number: recorded})
             beside = self._path.with_name(f"{self._path.name}.part")
-            beside.write_bytes(file.getvalue())
+            beside.write_bytes(data)
             os.replace(beside, self._path)
-            self._written = file.getvalue()
+            self._written = data
+
+
+def zipped(recordings: Iterable[Recorded]) -> bytes:
+    """A ZIP of `recordings` in their order, as `Series` writes it and `load_all` reads it."""
+    return _added(b"", dict(enumerate(recordings, 1)))
+
+
+def _added(archive: bytes, recordings: Mapping[int, Recorded]) -> bytes:
+    file = io.BytesIO(archive)
+    with zipfile.ZipFile(file, "a", zipfile.ZIP_DEFLATED) as opened:
+        for number, recorded in recordings.items():
+            opened.writestr(_name(number), _text(recorded))
+    return file.getvalue()
+
+
+def _name(number: int) -> str:
+    return f"{number:04}.json"
 
 
 def _text(recorded: Recorded) -> str:

@@ -32,7 +32,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from rejoinder import _stamps
-from rejoinder._options import AMOUNT, checked
+from rejoinder._options import PAUSE, checked
 from rejoinder.testing._accepting import accept_no_more
 from rejoinder.testing._dialects import DIALECTS, Call, Dialect, Format, Usage, format_of
 from rejoinder.testing._fault_kinds import (
@@ -101,7 +101,7 @@ class FaultServer:
         aborted: how many answers the client left before they were complete.
     """
 
-    @checked(interval=AMOUNT)
+    @checked(interval=PAUSE)
     def __init__(
         self,
         *,

@@ -37,6 +37,7 @@ __all__ = [
     "load_exchanges",
     "record",
     "save_exchange",
+    "zip_exchanges",
 ]
 
 _REMOVED: Final = "[removed]"
@@ -202,6 +203,12 @@ def load_exchanges(path: str | Path) -> list[Exchange]:
 def save_exchange(exchange: Exchange, path: str | Path) -> None:
     """Write one file, and create its folder if needed."""
     _files.save(exchange, path)
+
+
+@checked()
+def zip_exchanges(exchanges: Sequence[Exchange]) -> bytes:
+    """A ZIP of `exchanges`, numbered in their order. `replay` and `load_exchanges` read it from a file."""
+    return _files.zipped(exchanges)
 
 
 class RecordingTransport:

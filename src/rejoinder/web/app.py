@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import io
 import json
-import zipfile
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -25,7 +23,7 @@ from rejoinder.errors import APIError, ConfigurationError
 from rejoinder.llm._tool_runs import waiting_calls
 from rejoinder.llm.tool_context import ToolContext
 from rejoinder.store import Store, StoreError
-from rejoinder.testing.recording import Exchange
+from rejoinder.testing.recording import zip_exchanges
 from rejoinder.types import APIConnectOptions
 from rejoinder.web.agui import InputError, RunInput, messages_of, read_input, sse
 from rejoinder.web.guard import POLICY, App, Guard, TooLargeError
@@ -353,7 +351,7 @@ class _Server:
             return _missing(
                 "nothing was recorded: a model on this machine has no traffic with a server"
             )
-        data = await asyncio.to_thread(_zipped, exchanges)
+        data = await asyncio.to_thread(zip_exchanges, exchanges)
         return Response(data, media_type="application/zip")
 
     async def what_if(self, request: Request) -> Response:
@@ -371,15 +369,6 @@ class _Server:
         names = self._team.asked_as
         told = await asyncio.to_thread(compare, names, one, rest, [self._team.policy, *policies])
         return _AsciiJson(told)
-
-
-def _zipped(exchanges: Sequence[Exchange]) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for number, exchange in enumerate(exchanges, 1):
-            text = json.dumps(exchange.to_json(), ensure_ascii=False, indent=1)
-            archive.writestr(f"{number:04}.json", text)
-    return file.getvalue()
 
 
 def _missing(told: str) -> Response:

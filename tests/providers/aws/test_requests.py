@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import subprocess
 import sys
 import textwrap
+import traceback
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import botocore.auth
 import botocore.awsrequest
@@ -445,6 +448,27 @@ async def test_a_broken_setup_is_told(nobody: pytest.MonkeyPatch, tmp_path: Any)
     (tmp_path / "config").write_text("[default]\ncredential_process = /no/such/program\n")
     with pytest.raises(ConfigurationError):
         await AWSCredentials().get()
+
+
+async def test_a_credential_process_keeps_its_secrets(
+    nobody: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    """Neither monitors of new processes nor errors show the words of its command line."""
+    script = tmp_path / "refuses.py"
+    script.write_text("import sys; sys.exit(f'refused: {sys.argv[1:]}')")
+    (tmp_path / "config").write_text(
+        f"[default]\ncredential_process = {sys.executable} {script} --key canary-0123456789\n"
+    )
+    watched = patch.object(subprocess, "Popen", wraps=subprocess.Popen)
+    with watched as popen, pytest.raises(ConfigurationError, match="refused") as caught:
+        await AWSCredentials().get()
+    assert popen.call_count == 1
+    assert "canary" not in repr(popen.call_args)
+    shown = "".join(
+        traceback.TracebackException.from_exception(caught.value, capture_locals=True).format()
+    )
+    assert "refused: ['--key', '***']" in shown
+    assert "canary" not in shown
 
 
 async def test_a_metadata_service_that_is_away_may_come_back(nobody: pytest.MonkeyPatch) -> None:

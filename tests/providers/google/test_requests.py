@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import re
+import traceback
 from typing import Any
 
 import pydantic
@@ -575,6 +576,22 @@ async def test_foreign_errors_of_credentials(error: Exception, expected: type[Ex
     with pytest.raises(expected, match="Google") as caught:
         await GoogleCredentials(Raising(error)).token()
     assert caught.value.__cause__ is error
+
+
+async def test_a_token_server_that_quotes_the_key() -> None:
+    async with FaultServer() as server:
+        server.always(Answer(status=401, message="the token canary-0123456789 was revoked"))
+        user: Any = Credentials(
+            None,
+            refresh_token="canary-0123456789",
+            client_id="c",
+            client_secret="s",
+            token_uri=f"{server.url}/token",
+        )
+        with pytest.raises(APIStatusError, match=r"the token \*\*\* was revoked") as caught:
+            await GoogleCredentials(user).token()
+    told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    assert "canary" not in "".join(told.format())
 
 
 async def test_the_wrong_project_is_told_at_once() -> None:
