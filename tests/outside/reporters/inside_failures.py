@@ -16,6 +16,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from google.oauth2.credentials import Credentials
+
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import ChatContext, FunctionCall, ToolContext, execute_function_call, mcp
 from rejoinder.providers import anthropic, aws, google, inference, mistralai, openai
@@ -68,8 +70,12 @@ def named(url: str) -> str:
 
 
 @contextlib.asynccontextmanager
-async def failing() -> AsyncIterator[Callable[[], Iterator[tuple[str, bool]]]]:
-    """Addresses that fail, one way after the other, and whether to cancel what waits there."""
+async def failing(message: str = "") -> AsyncIterator[Callable[[], Iterator[tuple[str, bool]]]]:
+    """Addresses that fail, one way after the other, and whether to cancel what waits there.
+
+    Args:
+        message: of a server that answers with an error.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         refused = f"http://127.0.0.1:{probe.getsockname()[1]}"
@@ -78,7 +84,7 @@ async def failing() -> AsyncIterator[Callable[[], Iterator[tuple[str, bool]]]]:
         def ways() -> Iterator[tuple[str, bool]]:
             yield refused, False
             for fault in FAULTS:
-                server.always(Answer(fault=fault, message=f"the key {key()} is wrong"))
+                server.always(Answer(fault=fault, message=message or f"the key {key()} is wrong"))
                 yield server.url, False
             server.always(Fault.STALL_BEFORE_HEADERS)
             yield server.url, True
@@ -100,10 +106,12 @@ async def error_of(work: Awaitable[Any], *, cancelled: bool = False, within: flo
     return []
 
 
-async def ask(llm: Any, **options: Any) -> None:
+async def ask(llm: Any, *, more: bool = False) -> None:
+    """Ask for a reply, with `extra` options where `more`: no frame of ours keeps them."""
     context = ChatContext.empty()
     context.add_message(role="user", content="Hello")
-    await llm.chat(chat_ctx=context, conn_options=OPTIONS, **options).collect()
+    options = extra if more else dict[str, Any]
+    await llm.chat(chat_ctx=context, conn_options=OPTIONS, **options()).collect()
 
 
 # models ------------------------------------------------------------------------------------------
@@ -137,13 +145,13 @@ async def calls(folder: Path) -> Errors:
     async with failing() as ways:
         for url, cancelled in ways():
             for llm in models(url):
-                found += await error_of(ask(llm, **extra()), cancelled=cancelled)
+                found += await error_of(ask(llm, more=True), cancelled=cancelled)
                 await llm.aclose()
         async with record(folder / "recordings") as transport:
             for url, cancelled in ways():
                 base_url = f"{url}/v1?sig={key()}"
                 llm = openai.LLM(model="m", base_url=base_url, transport=transport)
-                found += await error_of(ask(llm, **extra()), cancelled=cancelled)
+                found += await error_of(ask(llm, more=True), cancelled=cancelled)
                 await llm.aclose()
     return found
 
@@ -231,37 +239,43 @@ async def files(folder: Path) -> Errors:
 
 
 async def accounts(folder: Path) -> Errors:
-    """Service accounts of Google, from a file."""
+    """Users of Google, and service accounts from a file.
+
+    The server quotes the key of a user. That of a service account it never gets.
+    """
     path = folder / "account.json"
     os.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(path)
+    account = {
+        "type": "service_account",
+        "project_id": "p",
+        "private_key_id": "1",
+        "private_key": os.environ["CANARY_PEM"],
+        "client_email": "a@p.iam.gserviceaccount.com",
+    }
     found: Errors = []
+
+    def user(url: str) -> Credentials:
+        return Credentials(
+            None, refresh_token=key(), client_id="c", client_secret=key(), token_uri=f"{url}/token"
+        )
+
+    async def sign_in(given: str | Credentials, cancelled: bool) -> None:
+        path.write_text(given if isinstance(given, str) else "")
+        credentials = None if isinstance(given, str) else given
+        where = {"project": "p", "location": "us", "credentials": credentials}
+        llm = google.LLM(model="m", vertexai=True, **where)
+        found.extend(await error_of(ask(llm), cancelled=cancelled))
+        await llm.aclose()
+
     async with failing() as ways:
         for url, cancelled in ways():
-            good = {
-                "type": "service_account",
-                "project_id": "p",
-                "private_key_id": key(),
-                "private_key": os.environ["CANARY_PEM"],
-                "client_email": "a@p.iam.gserviceaccount.com",
-                "token_uri": f"{url}/token?key={key()}",
-            }
-            user = {
-                "type": "authorized_user",
-                "client_id": "c",
-                "client_secret": key(),
-                "refresh_token": key(),
-                "token_uri": good["token_uri"],
-            }
-            for written in (
-                json.dumps(good),
-                json.dumps(user),
-                json.dumps({**good, "private_key": f"no key {key()}"}),
-                f'{{"private_key": "{key()}',
-            ):
-                path.write_text(written)
-                llm = google.LLM(model="m", vertexai=True, project="p", location="us")
-                found += await error_of(ask(llm), cancelled=cancelled)
-                await llm.aclose()
+            await sign_in(user(url), cancelled)
+    async with failing("the assertion is wrong") as ways:
+        for url, cancelled in ways():
+            asked = {**account, "token_uri": f"{url}/token"}
+            await sign_in(json.dumps(asked), cancelled)
+            await sign_in(json.dumps({**asked, "private_key": f"no key {key()}"}), cancelled)
+            await sign_in(f'{{"private_key": "{key()}', cancelled)
     return found
 
 
