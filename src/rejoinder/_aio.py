@@ -50,7 +50,7 @@ class Chan(Generic[T]):
     take values from its left end.
 
     `observe` receives the values that are about to be sent. `waiting` is called when a receiver waits for
-    the first time on a loop; its exceptions are raised in the receiver.
+    the first time on a loop other than `loop`; its exceptions are raised in the receiver.
 
     If the channel is `full` (more than `high` unread values), a producer that can wait should await
     `drained`; it resumes when half of them are taken.
@@ -66,6 +66,7 @@ class Chan(Generic[T]):
         observe: Callable[[Sequence[T]], None] | None = None,
         waiting: Callable[[], None] | None = None,
         high: int = 1024,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.unread: deque[T] = deque()
         self._observe = observe
@@ -74,7 +75,7 @@ class Chan(Generic[T]):
         self._low = high // 2
         self._into: Chan[T] | None = None
         self._passes: Callable[[Sequence[T]], bool] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None  # the loop of the last waiting receiver
+        self._loop = loop
         self.receiver: asyncio.Future[None] | None = None
         self.sender_waits: asyncio.Future[None] | None = None
         self.closed = False

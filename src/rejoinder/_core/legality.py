@@ -80,7 +80,23 @@ def find_violation(items: Sequence[ChatItem], rules: Rules, keep: frozenset[str]
                 refuse_item(item)
         if found is not None:
             return found
-    return reading.end()
+    last = reading.last
+    if reading.pending:
+        return "a call has no output"
+    if reading.unsigned:
+        return "a call has no signature"
+    if not last:
+        return "nothing is left to send"
+    if rules.crowd is not None and reading.images > rules.crowd[0]:
+        return "so many images may not be large"
+    if rules.first_user and reading.first != "user":
+        return "the user does not speak first"
+    if last != "user" and last != "tool":
+        if rules.last_user:
+            return "the user does not speak last"
+        if rules.blocks and last == "assistant":
+            return "the reply to be continued may end in white space"
+    return FOREIGN_IDS if reading.foreign_id else None
 
 
 class _Reading:
@@ -251,26 +267,6 @@ class _Reading:
         self.stateful = False
         self.last = "tool"
         return None
-
-    def end(self) -> str | None:
-        rules = self.rules
-        last = self.last
-        if self.pending:
-            return "a call has no output"
-        if self.unsigned:
-            return "a call has no signature"
-        if not last:
-            return "nothing is left to send"
-        if rules.crowd is not None and self.images > rules.crowd[0]:
-            return "so many images may not be large"
-        if rules.first_user and self.first != "user":
-            return "the user does not speak first"
-        if last != "user" and last != "tool":
-            if rules.last_user:
-                return "the user does not speak last"
-            if rules.blocks and last == "assistant":
-                return "the reply to be continued may end in white space"
-        return FOREIGN_IDS if self.foreign_id else None
 
     def _is_sound_state(self, extra: dict[str, Any], name: str) -> bool:
         for key, value in extra.items():

@@ -267,15 +267,18 @@ class LLMStream(ABC):
         self._started_at = 0.0
         self._place: _watch.Part | None = None
         self._prompt: tuple[ChatItem, ...] = tuple(chat_ctx.items) if chat_ctx else ()
-        self._event_ch: Chan[ChatChunk] = Chan(observe=self._observe, waiting=self._about_to_wait)
-        self._event_aiter: AsyncIterator[ChatChunk] = self._event_ch
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._now: Callable[[], float] = time.monotonic
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            return
-        self._start(loop)
+            loop = None
+        self._event_ch: Chan[ChatChunk] = Chan(
+            observe=self._observe, waiting=self._about_to_wait, loop=loop
+        )
+        self._event_aiter: AsyncIterator[ChatChunk] = self._event_ch
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._now: Callable[[], float] = time.monotonic
+        if loop is not None:
+            self._start(loop)
 
     @property
     def chat_ctx(self) -> ChatContext:

@@ -16,16 +16,20 @@ from rejoinder.providers.openai.dialect import DIALECT
 from rejoinder.providers.openai.wire import decode_error
 
 
+def _body(
+    messages: list[dict[str, Any]], data: Any, specs: Any, choice: Any, options: Any
+) -> dict[str, Any]:
+    return {"messages": messages, **options}
+
+
 class Plain(Question):
     """A question to a model of which no family and no host is known."""
 
     provider = "plain"
+    compose = staticmethod(_body)
 
     def part(self, attachment: Any) -> None:
         return None
-
-    def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
-        return {"messages": messages, **self.extras.body}
 
     async def request(self, body: bytes, connect_timeout: float | None) -> Any:
         raise NotImplementedError
@@ -38,7 +42,7 @@ def test_reasoning_that_a_model_has_no_option_for_is_told(caplog: pytest.LogCapt
     ctx = ChatContext()
     ctx.add_message(role="user", content="Hello.")
     extras = HttpExtras({"reasoning": "high", "user": "u"})
-    question = Plain(dialect=DIALECT, decode_error=decode_error, extras=extras)
+    question = Plain(dialect=DIALECT, decode_error=decode_error, extras=extras, options=extras.body)
     with caplog.at_level(logging.WARNING, "rejoinder"):
         body = json.loads(_encode(question, Media(), ctx.items))
     assert body.keys() == {"messages", "user"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -142,17 +143,15 @@ class BedrockHost(Host):
         body: bytes,
         connect_timeout: float | None,
     ) -> Request:
-        url = build_url(
-            self.base_url,
-            f"model/{path_part('model', model)}/invoke-with-response-stream",
-            extras.query,
-        )
+        url = _bedrock_url(self.base_url, model)
+        if extras.query:
+            url = build_url(url, query=extras.query)
         own = {**_JSON, "Accept": _FRAMES}
         if self._bearer is not None:
             own["Authorization"] = f"Bearer {self._bearer}"
         headers = merge_headers(own, extras.headers) if extras.headers else own
         request = Request("POST", url, headers, body, connect_timeout)
-        if has_header(headers, "Authorization"):
+        if self._bearer is not None or has_header(headers, "Authorization"):
             return request
         return await self._credentials.sign_request(request, region=self._region)
 
@@ -168,6 +167,11 @@ class BedrockHost(Host):
             await self._credentials.get()
 
     _credentials: AWSCredentials
+
+
+@lru_cache(maxsize=64)
+def _bedrock_url(base_url: str, model: str) -> str:
+    return build_url(base_url, f"model/{path_part('model', model)}/invoke-with-response-stream")
 
 
 class VertexHost(Host):

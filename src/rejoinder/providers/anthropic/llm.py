@@ -367,6 +367,7 @@ class LLM(HttpLLM):
 @dataclass(kw_only=True, eq=False)
 class _Question(Question):
     provider = "anthropic"
+    compose = staticmethod(request_body)
     may_pause = True
 
     host: Host
@@ -385,9 +386,6 @@ class _Question(Question):
 
     def convert(self, items: Sequence[ChatItem]) -> tuple[list[dict[str, Any]], Any]:
         return to_chat_ctx(items)
-
-    def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
-        return request_body(messages, data, self.specs, self.choice, self.options)
 
     def go_on(self, body: dict[str, Any], parts: Sequence[dict[str, Any]]) -> None:
         go_on(body, parts)

@@ -123,8 +123,13 @@ class Question(ABC):
     """Whether replies may pause, and continue when they are sent back."""
     files: ClassVar[str | None] = None
     """The prefix of the names of files that the provider stores."""
+    compose: ClassVar[Callable[..., dict[str, Any]]]
+    """A pure function that makes the body of the request, as a `staticmethod`. It takes the messages
+    and the data beside them, from `convert`, then `specs`, `choice` and `options`."""
 
     dialect: Dialect
+    options: Any
+    """The options of the body, in the form that `compose` takes."""
     decode_error: DecodeError
     extras: HttpExtras
     """Header fields and parameters of the URL; those of a call win over all others."""
@@ -171,10 +176,6 @@ class Question(ABC):
     def convert(self, items: Sequence[ChatItem]) -> tuple[list[dict[str, Any]], Any]:
         """The messages of a history, and the data beside them."""
         return self.dialect.convert(items)
-
-    @abstractmethod
-    def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
-        """The body of the request. Pure."""
 
     def go_on(self, body: dict[str, Any], parts: Sequence[dict[str, Any]]) -> None:
         """Add a paused reply to a body, so that the model continues it; for `may_pause`.
@@ -278,7 +279,7 @@ def _encode(question: Question, media: Media, items: Sequence[ChatItem]) -> byte
         messages, data = question.convert(items)
         if found:
             question.attach(messages, found)
-        body = question.compose(messages, data)
+        body = question.compose(messages, data, question.specs, question.choice, question.options)
         if served is not None:
             asked, option = question.asked or (), question.extras.reasoning
             if question.asked is None and (option is not None or served.reasoning is not None):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, cast
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
@@ -119,6 +120,7 @@ def string_fields(option: str, value: object) -> dict[str, str]:
     return fields
 
 
+@lru_cache(maxsize=256)  # a request has the same parts as the one before
 def path_part(option: str, text: str, *, safe: str = "") -> str:
     """`text`, escaped as a part of a URL's path so that it cannot change the path.
 

@@ -263,6 +263,7 @@ class LLM(HttpLLM):
 @dataclass(kw_only=True, eq=False)
 class _Question(Question):
     provider = "aws"
+    compose = staticmethod(request_body)
 
     llm: LLM
     options: Options
@@ -275,9 +276,6 @@ class _Question(Question):
 
     def convert(self, items: Sequence[ChatItem]) -> tuple[list[dict[str, Any]], Any]:
         return to_chat_ctx(items)
-
-    def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
-        return request_body(messages, data, self.specs, self.choice, self.options)
 
     async def request(self, body: bytes, connect_timeout: float | None) -> Request:
         llm, extras = self.llm, self.extras

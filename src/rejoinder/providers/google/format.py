@@ -75,25 +75,23 @@ def to_chat_ctx(
     blocks = _BLOCKS
     if thought_signatures:
         blocks = replace(_BLOCKS, call=partial(_signed_call, thought_signatures))
-    turns, data = _to_contents(items, blocks, inject_dummy_user_message)
+    turns, data = to_contents(items, blocks, inject_dummy_user_message)
     for turn in turns:
         turn["parts"] = [_snake(part) for part in turn["parts"]]
     return turns, data
 
 
-def to_contents(items: Sequence[ChatItem]) -> tuple[list[dict[str, Any]], GoogleFormatData]:
+def to_contents(
+    items: Sequence[ChatItem],
+    blocks: BlockFormat | None = None,
+    inject_dummy_user_message: bool = True,
+) -> tuple[list[dict[str, Any]], GoogleFormatData]:
     """`items` as they are sent, in camel case.
 
     Raises:
         ValueError: an image cannot be read.
     """
-    return _to_contents(items, _BLOCKS, True)
-
-
-def _to_contents(
-    items: Sequence[ChatItem], blocks: BlockFormat, inject_dummy_user_message: bool
-) -> tuple[list[dict[str, Any]], GoogleFormatData]:
-    turns, system = to_turns(items, blocks)
+    turns, system = to_turns(items, blocks or _BLOCKS)
     if inject_dummy_user_message and (not turns or turns[-1]["role"] == "model"):
         turns.append({"role": "user", "parts": [{"text": "."}]})
     return turns, GoogleFormatData(system_messages=system)
@@ -251,10 +249,15 @@ def request_body(
     specs: list[Mapping[str, Any]] = []
     config: dict[str, Any] = dict(body.get("toolConfig") or {})
     if tools:
-        specs.append({"functionDeclarations": [_wire_tool(tool) for tool in tools]})
-        choice = _calling_config(tool_choice, tools)
-        if choice is not None:
-            config["functionCallingConfig"] = choice
+        declarations: list[Mapping[str, Any]] = []
+        for tool in tools:
+            if "parameters_json_schema" in tool:
+                tool = dict(tool)
+                tool["parametersJsonSchema"] = tool.pop("parameters_json_schema")
+            declarations.append(tool)
+        specs.append({"functionDeclarations": declarations})
+        if tool_choice is not None:
+            config["functionCallingConfig"] = _calling_config(tool_choice, tools)
     if options.built_in:
         if not tools:
             specs.extend(options.built_in)
@@ -301,18 +304,9 @@ def _without_call_ids(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, A
     ]
 
 
-def _wire_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "parametersJsonSchema" if name == "parameters_json_schema" else name: value
-        for name, value in tool.items()
-    }
-
-
 def _calling_config(
-    tool_choice: str | Mapping[str, Any] | None, tools: Sequence[Mapping[str, Any]]
-) -> dict[str, Any] | None:
-    if tool_choice is None:
-        return None
+    tool_choice: str | Mapping[str, Any], tools: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     if isinstance(tool_choice, Mapping):
         return {"mode": "ANY", "allowedFunctionNames": [tool_choice_name(tool_choice, TOOL_NAME)]}
     if tool_choice == "required":

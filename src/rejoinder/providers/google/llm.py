@@ -283,13 +283,15 @@ class LLM(HttpLLM):
                 )
             elif member not in ("httpOptions", "automaticFunctionCalling"):
                 extra_config[member] = value if member == "labels" else plain(value)
-        parsed = tool_specs(tools, DIALECT)
-        specs = [spec for spec in parsed if "name" in spec]
+        specs: list[dict[str, Any]] = []
+        theirs: list[dict[str, Any]] = []
+        for spec in tool_specs(tools, DIALECT):
+            (specs if "name" in spec else theirs).append(spec)
         built_in = self._built_in
         if not isinstance(gemini_tools, NotGiven) and gemini_tools is not None:
             built_in = built_in_tools(gemini_tools)
-        if len(specs) < len(parsed):
-            built_in = [*built_in, *built_in_tools([s for s in parsed if "name" not in s])]
+        if theirs:
+            built_in = [*built_in, *built_in_tools(theirs)]
         schema, json_schema = None, None
         if not isinstance(response_format, NotGiven):
             schema, json_schema = _response(response_format)
@@ -320,19 +322,6 @@ class LLM(HttpLLM):
         return ask(
             self, question, LLMStream, chat_ctx=chat_ctx, tools=tools, conn_options=conn_options
         )
-
-    async def _request(
-        self, extras: HttpExtras, body: bytes, connect_timeout: float | None
-    ) -> Request:
-        url, auth = await self._address()
-        own = {"Content-Type": "application/json", "Accept": "text/event-stream", **auth}
-        headers = own
-        if self._headers or extras.headers:
-            headers = merge_headers(own, self._headers, extras.headers)
-        url = f"{url}:streamGenerateContent?alt=sse"
-        if extras.query:
-            url = build_url(url, query=extras.query)
-        return Request("POST", url, headers, body, connect_timeout)
 
     async def _address(self) -> tuple[str, dict[str, str]]:
         """The URL of the model, and the header fields with the credentials."""
@@ -370,6 +359,7 @@ class LLM(HttpLLM):
 @dataclass(kw_only=True, eq=False)
 class _Question(Question):
     provider = "google"
+    compose = staticmethod(request_body)
 
     takes_audio: bool = True
     llm: LLM
@@ -384,11 +374,17 @@ class _Question(Question):
     def convert(self, items: Sequence[ChatItem]) -> tuple[list[dict[str, Any]], Any]:
         return to_contents(items)
 
-    def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
-        return request_body(messages, data, self.specs, self.choice, self.options)
-
     async def request(self, body: bytes, connect_timeout: float | None) -> Request:
-        return await self.llm._request(self.extras, body, connect_timeout)
+        llm, extras = self.llm, self.extras
+        url, auth = await llm._address()
+        own = {"Content-Type": "application/json", "Accept": "text/event-stream", **auth}
+        headers = own
+        if llm._headers or extras.headers:
+            headers = merge_headers(own, llm._headers, extras.headers)
+        url = f"{url}:streamGenerateContent?alt=sse"
+        if extras.query:
+            url = build_url(url, query=extras.query)
+        return Request("POST", url, headers, body, connect_timeout)
 
     def decoder(self, *, allow_empty: bool) -> ReplyDecoder:
         return make_decoder(allow_empty=allow_empty, family=self.family)

@@ -188,7 +188,7 @@ class LLM(HttpLLM):
         Raises:
             ConfigurationError: an option or a part of the conversation cannot be sent.
         """
-        fields = checked_extras(extra_kwargs)
+        fields = {} if extra_kwargs is NOT_GIVEN else checked_extras(extra_kwargs)
         choice: Any = tool_choice
         if isinstance(tool_choice, NotGiven):
             choice = fields.pop("tool_choice", None)
@@ -222,7 +222,7 @@ class LLM(HttpLLM):
             headers=headers,
             api_key=self._api_key,
             api_secret=self._api_secret,
-            fields={**extras.body, "model": self._model},
+            options={**extras.body, "model": self._model},
         )
         return ask(
             self, question, LLMStream, chat_ctx=chat_ctx, tools=tools, conn_options=conn_options
@@ -232,12 +232,13 @@ class LLM(HttpLLM):
 @dataclass(kw_only=True, eq=False)
 class _Question(Question):
     provider = "inference"
+    compose = staticmethod(request_body)
 
     url: str
     headers: Mapping[str, str]
     api_key: str = field(repr=False)
     api_secret: str = field(repr=False)
-    fields: Mapping[str, Any]
+    options: Mapping[str, Any]
     """The members of the body beside messages and tools."""
 
     def part(self, attachment: Attachment) -> dict[str, Any]:
@@ -245,9 +246,6 @@ class _Question(Question):
 
     def convert(self, items: Sequence[ChatItem]) -> tuple[list[dict[str, Any]], Any]:
         return to_messages(items, reasoning_back=self.family.reasoning_back), None
-
-    def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
-        return request_body(messages, data, self.specs, self.choice, self.fields)
 
     async def request(self, body: bytes, connect_timeout: float | None) -> Request:
         token = mint(self.api_key, self.api_secret, _stamps.wall_now())

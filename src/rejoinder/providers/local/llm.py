@@ -322,9 +322,14 @@ class _NextAttempt:
         self.wording = self._first
 
 
+def _messages_alone(messages: list[dict[str, Any]], *_: object) -> dict[str, Any]:
+    return {"messages": messages}  # the rest depends on the engine, once it is loaded
+
+
 @dataclass(kw_only=True, eq=False)
 class _Question(Question):
     provider = "local"
+    compose = staticmethod(_messages_alone)
 
     llm: LLM
     tools: Sequence[ToolSpec]
@@ -336,9 +341,6 @@ class _Question(Question):
 
     def part(self, attachment: Attachment) -> None:
         return None  # the format describes it in words
-
-    def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
-        return {"messages": messages}  # the rest depends on the engine, once it is loaded
 
     async def request(self, body: bytes, connect_timeout: float | None) -> Request:
         engine = await self.llm._engine()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from rejoinder._core.hosts import HOSTS
+from rejoinder._core.items import ChatItem
 from rejoinder._foreign import read
 from rejoinder._sections import explained
 from rejoinder.errors import ConfigurationError
@@ -33,7 +34,7 @@ from rejoinder.providers.asking.tools import tool_specs
 from rejoinder.providers.asking.transports import make_transport
 from rejoinder.providers.completions.request import named_choice
 from rejoinder.providers.mistralai.dialect import DIALECT
-from rejoinder.providers.mistralai.format import attachment_part, request_body
+from rejoinder.providers.mistralai.format import attachment_part, request_body, to_chat_ctx
 from rejoinder.providers.mistralai.wire import decode_error, make_decoder
 from rejoinder.transport.http import Request
 from rejoinder.types import (
@@ -166,7 +167,7 @@ class LLM(HttpLLM):
             takes_audio=self._takes_audio,
             url=build_url(self._url, query=extras.query) if extras.query else self._url,
             api_key=self._api_key,
-            fields=fields,
+            options=fields,
         )
         return ask(
             self, question, LLMStream, chat_ctx=chat_ctx, tools=tools, conn_options=conn_options
@@ -176,17 +177,18 @@ class LLM(HttpLLM):
 @dataclass(kw_only=True, eq=False)
 class _Question(Question):
     provider = "mistralai"
+    compose = staticmethod(request_body)
 
     url: str
     api_key: str | None = field(repr=False)
-    fields: Mapping[str, Any]
+    options: Mapping[str, Any]
     """The members of the body beside messages and tools."""
 
     def part(self, attachment: Attachment) -> dict[str, Any]:
         return attachment_part(attachment)
 
-    def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
-        return request_body(messages, data, self.specs, self.choice, self.fields)
+    def convert(self, items: Sequence[ChatItem]) -> tuple[list[dict[str, Any]], Any]:
+        return to_chat_ctx(items)
 
     async def request(self, body: bytes, connect_timeout: float | None) -> Request:
         own = {"Content-Type": "application/json", "Accept": "text/event-stream"}

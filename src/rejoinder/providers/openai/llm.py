@@ -339,7 +339,7 @@ class LLM(HttpLLM):
             state=self._state,
             llm=self,
             url=url,
-            fields=fields,
+            options=fields,
         )
         return ask(
             self, question, LLMStream, chat_ctx=chat_ctx, tools=tools, conn_options=conn_options
@@ -600,10 +600,11 @@ LLM.__module__ = LLMStream.__module__ = "rejoinder.providers.openai"
 class _Question(Question):
     provider = "openai"
     files = FILES
+    compose = staticmethod(request_body)
 
     llm: LLM
     url: str = field(repr=False)
-    fields: Mapping[str, Any]
+    options: Mapping[str, Any]
     """The members of the body beside messages and tools."""
 
     def part(self, attachment: Attachment) -> dict[str, Any] | None:
@@ -620,9 +621,6 @@ class _Question(Question):
             host=llm._state_host,
         )
         return messages, None
-
-    def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
-        return request_body(messages, data, self.specs, self.choice, self.fields)
 
     async def request(self, body: bytes, connect_timeout: float | None) -> Request:
         llm = self.llm
@@ -648,6 +646,8 @@ class _Question(Question):
 
 
 class _ResponsesQuestion(_Question):
+    compose = staticmethod(responses_format.request_body)
+
     def part(self, attachment: Attachment) -> dict[str, Any] | None:
         return responses_part(attachment)
 
@@ -656,16 +656,13 @@ class _ResponsesQuestion(_Question):
 
     def own_state(self, items: Sequence[ChatItem]) -> Sequence[ChatItem]:
         items = responses_format.without_foreign_state(items, self.llm._state_host)
-        extra: Mapping[str, Any] = self.fields.get("extra_body") or {}
-        if extra.get("store", self.fields.get("store")) is False:
+        extra: Mapping[str, Any] = self.options.get("extra_body") or {}
+        if extra.get("store", self.options.get("store")) is False:
             items = responses_format.without_stored_state(items)
         return items
 
     def convert(self, items: Sequence[ChatItem]) -> tuple[list[dict[str, Any]], Any]:
-        return self.dialect.convert(items)
-
-    def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
-        return responses_format.request_body(messages, data, self.specs, self.choice, self.fields)
+        return responses_format.to_chat_ctx(items)
 
     def decoder(self, *, allow_empty: bool) -> ReplyDecoder:
         return responses_wire.make_decoder(
