@@ -91,7 +91,7 @@ class Chan(Generic[T]):
         is closed.
 
         Returns:
-            Whether it was done; it is not while a sender waits for the present receiver.
+            Whether it was relayed. It is not relayed while a sender waits for the current receiver.
         """
         if self.sender_waits is not None:
             return False
@@ -258,7 +258,7 @@ async def cancel_and_wait(*futures: asyncio.Future[Any], timeout: float | None =
         _, pending = await asyncio.wait(pending, timeout=timeout)
     for future in futures:
         if future.done() and not future.cancelled():
-            future.exception()  # it has been seen: asyncio must not report it as lost
+            future.exception()  # mark as retrieved, or asyncio reports it as lost
     return not pending
 
 
@@ -296,7 +296,7 @@ async def end(
         _, pending = await asyncio.wait(pending, timeout=within)
     for task in tasks:
         if task.done() and not task.cancelled():
-            task.exception()  # it has been seen: asyncio must not report it as lost
+            task.exception()  # mark as retrieved, or asyncio reports it as lost
     for task in pending:
         logger.error(
             "%s did not end within %g s of being cancelled; it was left behind",
@@ -523,7 +523,7 @@ async def in_thread(
     """
     loop = asyncio.get_running_loop()
     context = contextvars.copy_context()
-    # Errors travel as values: a future takes no StopIteration, which would be waited for for ever.
+    # Errors are passed as values, because a future refuses StopIteration and would never be done.
     future: asyncio.Future[tuple[T, None] | tuple[None, BaseException]] = loop.create_future()
 
     def give_up(outcome: tuple[T, None] | tuple[None, BaseException]) -> None:

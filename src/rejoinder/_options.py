@@ -5,8 +5,8 @@ A `Rule` defines what an option may be. The types come from the annotations, the
     @checked(max_steps=COUNT, tool_timeout=SECONDS.optional)
     def run(llm: LLM, *, max_steps: int = 8, tool_timeout: float | None = None) -> None: ...
 
-A wrong value raises at the call, with a message that names the option, what was expected and what
-was got. Pure, except for reading annotations.
+A wrong value raises at the call, with a message that names the option, the expected value and the given
+one. Pure, except for reading annotations.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ _MAY_HOLD_KEYS: Final = frozenset(
 _MAX_SHOWN: Final = 24
 """Characters of a wrong string that are shown: keys are longer."""
 _MAX_MEMBERS: Final = 100
-"""Members of a list or dict that are looked at."""
+"""Maximum number of members of a list or dict that are checked."""
 
 
 class WrongTypeError(ConfigurationError, TypeError):
@@ -127,7 +127,7 @@ class Rule:
 
 @functools.lru_cache(maxsize=256)
 def _optional(rule: Rule) -> Rule:
-    # First those that need no look at bases.
+    # First the classes that need no check of their bases.
     return replace(rule, absent=_ABSENT, kinds=(*_ABSENT, *rule.kinds))
 
 
@@ -194,7 +194,7 @@ MILLISECONDS: Final = Rule(
     "milliseconds of at least 0", _is_number, lambda number: 0 <= number < math.inf
 )
 MOMENT: Final = Rule("milliseconds", _is_number, lambda number: not math.isnan(number))
-"""Of a playback: also one before its beginning, or without an end."""
+"""A position in a playback. It may be before the beginning, or infinite."""
 SECONDS: Final = Rule("seconds greater than 0", _is_number, lambda number: number > 0)
 SHARE: Final = Rule("a number from 0 to 1", _is_number, lambda number: 0 <= number <= 1)
 WHOLE: Final = Rule("a whole number of at least 0", _is_whole, lambda number: number >= 0)
@@ -377,7 +377,7 @@ class _Container:
             return issubclass(self.kind, str | bytes | bytearray)
         match self.members:
             case (Rule() as rule,):
-                # An iterator can be read once only, and not by us.
+                # An iterator can be read only once, so it must not be read here.
                 known = isinstance(value, collections.abc.Collection)
                 return not known or all(map(rule.type_fits, _first(value)))
             case (keys, values):
@@ -538,7 +538,7 @@ def _rules_of_fields(kind: type[Any]) -> dict[str, Rule]:
 
 
 class _AnyName(type):
-    """Makes `_Unknown` whatever is looked up in it."""
+    """A namespace in which every name is `_Unknown`."""
 
     def __getattr__(cls, name: str) -> Any:
         if name.startswith("__"):

@@ -77,7 +77,7 @@ class HiddenWord(Hidden[str]):
     """A word of a command line for a new process.
 
     Tools for monitoring read the arguments of every process that is started: Sentry keeps them as
-    breadcrumbs. The system takes a path for a word, and asks for its text by ``os.fspath``.
+    breadcrumbs. The system accepts a path object as a word, and reads its text by ``os.fspath``.
     """
 
     __slots__ = ()

@@ -146,7 +146,7 @@ class Delegate:
         conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
     ) -> None:
         if tools is not None and not isinstance(tools, ToolContext):
-            ToolContext(list(tools))  # refuses what is not a tool now, not at the first task
+            ToolContext(list(tools))  # refuse a wrong tool now, not at the first task
         self._llm = llm
         self._tools = tools
         self._instructions = instructions

@@ -66,7 +66,7 @@ class APIError(Exception):
     """Any failure of a provider call.
 
     Attributes:
-        message: what went wrong, for people.
+        message: a description of the failure, for people.
         body: the provider's own error object or text, if there was one.
         retryable: whether the same call may succeed when tried again.
         retry_after: seconds the provider asked us to wait, if it did.

@@ -92,7 +92,7 @@ class AudioFrame:
 
     Raises:
         ValueError: a number is not whole or too small, or `data` is too short or half a sample too long.
-        TypeError: `data` is no bytes.
+        TypeError: `data` is not bytes.
     """
 
     __slots__ = ("_data", "_num_channels", "_sample_rate", "_samples_per_channel")
@@ -190,12 +190,12 @@ class VideoFrame:
     Args:
         width: in pixels.
         height: in pixels.
-        type: how the pixels lie in `data`; a `VideoBufferType`, its name or its number.
+        type: the layout of the pixels in `data`; a `VideoBufferType`, its name or its number.
         data: the planes one after another, without padding; copied, unless it is `bytes`.
 
     Raises:
         ValueError: a size is not a whole number, `type` is not known, or `data` is too short for it.
-        TypeError: `data` is no bytes.
+        TypeError: `data` is not bytes.
     """
 
     __slots__ = ("_data", "_height", "_type", "_width")

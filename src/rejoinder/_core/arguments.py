@@ -1,7 +1,7 @@
 """Converts the JSON that a model wrote to the values with which a function is called.
 
 Law: text in, values out; the function is never called here. The only failure is `ToolError`, whose text
-is written for the model: the place, what was expected, what was got. Invalid JSON is mended only if
+is written for the model: the place, the expected value and the given one. Invalid JSON is mended only if
 its meaning is unambiguous, and never if it was cut off.
 """
 
@@ -48,8 +48,8 @@ def parse_arguments(text: str | bytes, *, tool: str = "") -> dict[str, Any]:
     if not isinstance(text, str | bytes | bytearray):
         raise TypeError(f"arguments of a tool: expected JSON text, got {type(text).__name__}")
     if is_crowded_text(bytes(text) if isinstance(text, bytearray) else text):
-        # Readers in C let no other thread run until they are done, so that the event loop would wait
-        # for them, in whatever thread they read.
+        # Parsers in C let no other thread run until they are done, so they would block the event loop
+        # from any thread.
         raise ToolError(
             f"The arguments{_of(tool)} hold more than {MAX_VALUES} values. "
             "Give fewer at a time, in several calls"
@@ -131,7 +131,7 @@ def _validate(plan: Plan, text: str | bytes, tool: str) -> Mapping[str, Any]:
         if misfit is not None and not changed:
             raise ToolError(_explain(misfit, data, plan, tool)) from misfit
     finally:
-        misfit = None  # it may hold this frame; with the frame holding it, it would not be freed
+        misfit = None  # break the cycle between the error and this frame
     try:
         # Through JSON, because a strict field accepts, e.g., a date as text only from JSON.
         return validator.validate_json(to_json(data, inf_nan_mode="constants")).__dict__
@@ -278,8 +278,8 @@ def bind_raw_arguments(
 
 
 def canonical_arguments(text: str) -> str:
-    """`text` itself if it is a JSON object or nothing that can be read; otherwise the object that
-    was meant, written as JSON."""
+    """`text` itself if it is a JSON object or cannot be read; otherwise the intended object, as
+    JSON."""
     if is_crowded_text(text):
         return text
     try:

@@ -199,8 +199,8 @@ def after_failure(
     # A rest of 0 s would make every turn a probe.
     rest = None if not verdict.rest else min(verdict.rest, _LONGEST_REST) * spread
     if health.state == "open" and now < health.until and not _clock_was_set_back(health, now):
-        # Another call has noticed the same outage already, which counts once. A provider that
-        # names the time still knows better.
+        # Another call has already noticed this outage, which counts once. Only a longer rest that
+        # the provider asks for is taken over.
         if rest is not None and now + rest > health.until:
             return replace(health, until=now + rest, reason=reason)
         return health

@@ -1,6 +1,6 @@
 """The feedback to a model whose JSON does not fit the schema.
 
-Pure. Every line states the place, what was expected and what was got. The length is bounded.
+Pure. Every line states the place, the expected value and the given one. The length is bounded.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def unknown_names(given: Iterable[str], known: list[str]) -> list[str]:
 
 
 _ENUM_MEMBER: Final = re.compile(r"<\w+(?:\.\w+)+: (.*?)>(?=,| or |$)")
-"""How pydantic shows a member of an enum. The model knows only the value."""
+"""Matches an enum member as pydantic shows it. The model knows only the value."""
 
 
 def _line(detail: ErrorDetails, schema: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 Pure. The delay is a percentile of a model's recent times to its first token. It is computed from the
 short and the middle times, assuming a log-normal distribution. The longest times cannot be used: they
-hold the stalls, long before which a hedge has to come, and lack what earlier hedges cut off.
+include stalls, which a hedge must precede, and lack the times that earlier hedges cut off.
 """
 
 from __future__ import annotations

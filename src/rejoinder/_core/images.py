@@ -240,7 +240,7 @@ def _decode_data_url(url: str, image_id: str) -> tuple[str, bytes, bool]:
         return mime_type, base64.b64decode(payload, validate=True), True
     except ValueError:
         pass
-    # As it may stand in an address: escaped, or in the alphabet for addresses, or in lines.
+    # In a URL, base64 may be escaped, use the URL alphabet, or contain line breaks.
     plain = "".join(unquote(payload).split()).translate(_PLAIN_ALPHABET)
     try:
         return mime_type, base64.b64decode(plain, validate=True), True

@@ -109,7 +109,7 @@ def _size_of_jpeg(data: bytes) -> tuple[int, int] | None:
     at = 2
     while data[at] == 0xFF:
         marker = data[at + 1]
-        if marker == 0xFF:  # a byte that fills
+        if marker == 0xFF:  # a fill byte
             at += 1
             continue
         if marker in _FRAMES:

@@ -591,7 +591,7 @@ class _Repair:
         units.insert(at, _Unit("user", "user", [message]))
 
     def trim(self, unit: _Unit) -> None:
-        """Remove white space at the end of a reply that the model shall continue."""
+        """Remove white space at the end of a reply that the model should continue."""
         last = unit.items[-1]
         if last.type != "message":
             return

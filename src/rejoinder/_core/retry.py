@@ -80,7 +80,7 @@ def retry_after_seconds(headers: Mapping[str, str], wall_now: float) -> float | 
     ``retry-after-ms`` (milliseconds; OpenAI, Azure) counts before ``retry-after`` (RFC 9110
     section 10.2.3: seconds or an HTTP date). A date counts from the ``date`` of the answer, so the
     clock here may be wrong; `wall_now` is for servers that send none. Fractions are accepted, past
-    dates mean 0, and what cannot be read is ignored.
+    dates mean 0, and unreadable values are ignored.
     """
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:

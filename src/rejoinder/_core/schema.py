@@ -447,7 +447,7 @@ def _model(
         warnings.simplefilter("ignore")
         model = create_model(name, __config__=ConfigDict(protected_namespaces=()), **fields)
         if localns and not model.__pydantic_complete__:
-            # What a dataclass holds may be named by a text, and be as local as the dataclass.
+            # The annotations of a dataclass may be strings, with names as local as the dataclass.
             model.model_rebuild(raise_errors=False, _types_namespace=dict(localns))
         return model
 

@@ -137,7 +137,7 @@ class RawFunctionToolInfo:
     fitter: tuple[object, Fitter] | None = field(
         default=None, init=False, repr=False, compare=False
     )
-    """Of the schema beside it: what fits arguments to it."""
+    """The fitter of the schema beside it."""
 
 
 Userdata_T = TypeVar("Userdata_T", default=Any)

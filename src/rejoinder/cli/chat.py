@@ -69,9 +69,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--schema", metavar="SCHEMA",
         help="answer with JSON that fits this JSON schema: a file, or the schema itself",
     )  # fmt: skip
-    parser.add_argument(
-        "--json", action="store_true", help="print what happens as JSON, one event a line"
-    )
+    parser.add_argument("--json", action="store_true", help="print events as JSON, one per line")
     parser.add_argument(
         "-c", "--continue", dest="go_on", nargs="?", const="", metavar="ID",
         help="continue the last conversation, or this one (see `rejoinder log`)",
@@ -83,7 +81,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--record", metavar="FILE",
         help="record the traffic with the provider into this ZIP or folder, without keys",
     )  # fmt: skip
-    parser.add_argument("--plain", action="store_true", help="show replies as they are, not drawn")
+    parser.add_argument("--plain", action="store_true", help="show replies as plain text")
     parser.add_argument("-q", "--quiet", action="store_true", help="no numbers, no tool lines")
 
 
@@ -135,7 +133,7 @@ def add_tool_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_approve_option(parser: argparse.ArgumentParser) -> None:
-    """The option that lets a person decide about tools."""
+    """The option to ask the user before a tool runs."""
     parser.add_argument(
         "--approve", action="store_true", help="ask before each tool that may change something"
     )

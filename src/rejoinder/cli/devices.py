@@ -110,7 +110,7 @@ def _opened(
     refused: list[Exception] = []
     stream: Any = None
     with _quiet():
-        for rate in (_RATE, None):  # None: what the device prefers
+        for rate in (_RATE, None):  # None: the device's own rate
             try:
                 stream = make(
                     samplerate=rate,

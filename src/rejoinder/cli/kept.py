@@ -21,7 +21,7 @@ def keeps() -> bool:
 
 
 def path_of(text: str) -> Path:
-    """The path that a person typed. A ``~`` without a home folder stays as it is, so that opening the
+    """The path that the user typed. A ``~`` without a home folder stays unchanged, so that opening the
     file reports a missing one."""
     return Path(os.path.expanduser(text))  # `Path.expanduser` raises `RuntimeError` there
 

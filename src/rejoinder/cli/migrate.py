@@ -266,7 +266,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--anyway", action="store_true",
-        help="also in a program that uses names without a counterpart, whose imports stay",
+        help="change even programs that use names without a counterpart; their imports stay",
     )  # fmt: skip
     parser.add_argument("-q", "--quiet", action="store_true", help="no notes")
 

@@ -26,7 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument(
         "action", nargs="?", choices=_ACTIONS, default="list",
-        help="list the local models (default); show facts about a model, also about "
+        help="list the local models (default); show facts about a local model or "
         "provider/model; fetch a local model, verify its bytes, remove it, or print its path",
     )  # fmt: skip
     parser.add_argument("name", nargs="?", help="which one; default: the default model")

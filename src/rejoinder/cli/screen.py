@@ -27,7 +27,7 @@ def _style(stream: TextIO) -> Style:
 
 
 def is_dumb() -> bool:
-    """Whether the terminal cannot move its cursor, or nothing is known of it."""
+    """Whether the terminal cannot move its cursor, or is unknown."""
     return os.environ.get("TERM", "") in ("", "dumb", "unknown")
 
 

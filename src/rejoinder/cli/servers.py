@@ -46,7 +46,7 @@ async def connect_servers(
 
     Args:
         servers: URLs of servers, or commands that start them.
-        tools: what the model may call already.
+        tools: the tools that the model may already call.
         tool_timeout: seconds a tool may run.
         screen: shows the progress.
         opened: gets each connection, to be closed by the caller.

@@ -58,9 +58,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--timeout", metavar="SECONDS", type=seconds, default=20.0,
         help="how long the model may take to begin its answer (default: %(default)g)",
     )  # fmt: skip
-    parser.add_argument(
-        "--json", action="store_true", help="print what happens as JSON, one event a line"
-    )
+    parser.add_argument("--json", action="store_true", help="print events as JSON, one per line")
     parser.add_argument("-q", "--quiet", action="store_true", help="no times, no notes")
 
 

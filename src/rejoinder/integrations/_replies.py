@@ -164,7 +164,7 @@ def refuse_unknown_parts(items: Iterable[ChatItem], adapter: str) -> None:
     """
     for item in items:
         if not isinstance(item, ChatMessage) or item.role == "assistant":
-            continue  # what a provider's own tools did stands in its messages alone
+            continue  # only its own messages contain the activity of a provider's tools
         if (kind := _foreign_part(item)) is not None:
             raise ConfigurationError(
                 f"{adapter}: a message holds content of the type {kind!r}, which cannot be passed "

@@ -96,7 +96,7 @@ class Model(models.Model):
     Args:
         llm: the model.
         settings: default settings, merged with those of agents and runs.
-        profile: what the model can do; by default tools, JSON schemas and pictures.
+        profile: the model's abilities; by default tools, JSON schemas and pictures.
         conn_options: deadlines and retries of requests; the setting ``timeout`` replaces its
             `timeout`.
 
@@ -125,7 +125,7 @@ class Model(models.Model):
                 supports_thinking=True,
                 default_structured_output_mode="tool",
             )
-        import_module("anyio._backends._asyncio")  # otherwise loaded in the first run, which waits
+        import_module("anyio._backends._asyncio")  # otherwise the first run would wait for it
         super().__init__(settings=settings, profile=profile)
 
     @property
@@ -306,7 +306,7 @@ def _items_of_response(message: their.ModelResponse) -> list[Any]:
 
 def _items_of_request(parts: Sequence[their.ModelRequestPart]) -> list[Any]:
     items: list[Any] = []
-    returned: list[Any] = []  # what tools return beside text stands after the last output
+    returned: list[Any] = []  # results of tools other than text follow the last output
     for part in parts:
         if isinstance(part, their.SystemPromptPart):
             items.append(ChatMessage(role="system", content=[part.content]))

@@ -34,8 +34,8 @@ class FunctionCallResult:
     Attributes:
         fnc_call: the call; its arguments are rewritten as clean JSON if they had to be mended.
         fnc_call_out: the output for the model.
-        raw_output: what the tool returned.
-        raw_exception: what the tool raised (or returned, if it was an exception).
+        raw_output: the return value of the tool.
+        raw_exception: the exception that the tool raised (or returned).
     """
 
     fnc_call: FunctionCall
@@ -312,12 +312,12 @@ def make_function_call_output(
     exception: BaseException | None,
     message: str | None = None,
 ) -> FunctionCallResult:
-    """Make the output for the model from what a tool returned or raised.
+    """Make the output for the model from a tool's return value or exception.
 
     Args:
         fnc_call: the call that is answered.
-        output: what the tool returned.
-        exception: what it raised, if it did.
+        output: the return value of the tool.
+        exception: the exception that it raised, if any.
         message: the text for the model, instead of the general text for `exception`.
     """
     if exception is None and isinstance(output, BaseException):

@@ -279,7 +279,7 @@ class Child(Asker):
 
 
 async def probe(team: Team, index: int) -> None:
-    """Ask a model for one word, and report to the board whether it answered."""
+    """Ask a model for one word, and record in the health whether it answered."""
     from rejoinder.telemetry import start_anew
 
     start_anew()  # it outlives the turn that starts it

@@ -1,4 +1,5 @@
-"""A server of tools, resources and prompts: what all transports share. See `rejoinder.llm.mcp`."""
+"""A server of tools, resources and prompts: the part that all transports share. See
+`rejoinder.llm.mcp`."""
 
 from __future__ import annotations
 
@@ -122,7 +123,7 @@ class MCPOptions(TypedDict, total=False):
     startup_timeout: float | None
     """Deadline for connecting and the handshake. Default: that of every other request."""
     mode: Literal["auto", "legacy"] | None
-    """How to agree on a protocol version. Default: try the handshake of versions up to 2025-11-25; if
+    """The way to agree on a protocol version. Default: try the handshake of versions up to 2025-11-25; if
     the server refuses it, probe for version 2026-07-28. ``"auto"``: probe first, as the SDK does;
     some older stdio servers exit on the probe. ``"legacy"``: only the handshake."""
     on_event: Callable[[MCPEvent], None] | None
@@ -213,7 +214,7 @@ class MCPServer(ABC):
 
     @property
     def server_info(self) -> ServerInfo | None:
-        """How the server identifies itself; ``None`` before it was connected."""
+        """The identity that the server reports; ``None`` before it was connected."""
         return self._supervisor.server
 
     @property

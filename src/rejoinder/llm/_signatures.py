@@ -75,7 +75,7 @@ def build_legacy_openai_schema(
         internally_tagged: flat, with ``"type": "function"`` inside (the Responses API).
 
     Raises:
-        AttributeError: `function_tool` is no tool.
+        AttributeError: `function_tool` is not a tool.
     """
     from rejoinder.llm._tool_specs import legacy_openai
 
@@ -87,7 +87,7 @@ def build_strict_openai_schema(function_tool: FunctionTool | RawFunctionTool) ->
     """The tool in OpenAI's envelope, with the strict schema. A fresh object.
 
     Raises:
-        AttributeError: `function_tool` is no tool.
+        AttributeError: `function_tool` is not a tool.
     """
     from rejoinder.llm._tool_specs import strict_openai
 

@@ -282,7 +282,7 @@ class ToolRuns:
     # -- running -----------------------------------------------------------------------------
 
     def plan(self, calls: Sequence[FunctionCall], tools: ToolContext) -> list[FunctionCallOutput]:
-        """Note `calls` to be run with `tools`. Returns one output for each, in their order, which
+        """Plan `calls` to be run with `tools`. Returns one output for each, in their order, which
         reports the call as running until the tool has finished."""
         outputs = [
             FunctionCallOutput(
@@ -311,7 +311,7 @@ class ToolRuns:
         """Start every planned call, each in a task of its own."""
         loop = asyncio.get_running_loop()
         for run in list(self._runs):
-            # With eager tasks the run before may have called `cut`, which answers all the others.
+            # With eager tasks, the previous run may have called `cut`, which answers all others.
             if run.task is None and not run.answered:
                 run.task = loop.create_task(self._run(run), name=f"tool {run.call.name}")
                 run.task.add_done_callback(run.ended)
@@ -319,7 +319,8 @@ class ToolRuns:
 
     async def _run(self, run: _Run) -> None:
         exception: BaseException | None = None
-        run.task = asyncio.current_task()  # `start` has not got it yet where tasks start eagerly
+        # A task that starts eagerly runs before `start` has stored it.
+        run.task = asyncio.current_task()
         try:
             result = await self._answer(run)
         except asyncio.CancelledError as error:
@@ -327,7 +328,7 @@ class ToolRuns:
             if not run.answered:  # not cancelled by `cut`: the event loop is shutting down
                 run.answer_cut()
         except BaseException as error:
-            # Tools' own failures are part of the result: this one is ours, or Ctrl-C.
+            # Failures of tools are part of the result, so this is our own fault, or Ctrl-C.
             exception = error
             run.answer(OUR_FAILURE, is_error=True)
             if not isinstance(error, Exception):
@@ -364,7 +365,7 @@ class ToolRuns:
             return await self._start(run)
 
     def _needs_approval(self, run: _Run) -> bool:
-        # Calls that cannot run are answered without asking a person about them.
+        # Calls that cannot run are answered without asking for approval.
         tool = run.tools.get_function_tool(run.call.name)
         return (
             tool is not None
@@ -436,11 +437,11 @@ class ToolRuns:
     # -- ending ------------------------------------------------------------------------------
 
     def cut(self) -> list[ToolFinished]:
-        """Stop every call that may be stopped; tools that must not be interrupted go on.
+        """Stop every call that may be stopped. Tools that must not be interrupted continue.
 
         Returns at once, with the events of the calls that were stopped; `on_event` is not called
-        for them. Each output is final when it returns, unless a tool ignores its cancellation: what
-        such a tool returns replaces the output.
+        for them. Each output is final when it returns, unless a tool ignores its cancellation: then
+        the tool's result replaces the output.
         """
         events: list[ToolFinished] = []
         for run in self._runs:

@@ -240,7 +240,7 @@ def is_raw_function_tool(f: object) -> TypeIs[RawFunctionTool]:
 
 
 class _NoToolError(WrongTypeError, AttributeError):
-    """Something that is not a tool; LiveKit Agents 1.2.17 raises an `AttributeError`."""
+    """The object is not a tool. LiveKit Agents 1.2.17 raises an `AttributeError`."""
 
 
 def get_function_info(f: object) -> FunctionToolInfo:

@@ -108,7 +108,7 @@ class FallbackAdapter(TeamLLM):
             follows the text sent so far. Never after a tool call. `on_cut` has better ways.
         budget: limits on the whole turn.
         hedge: ask a second model too when the first one is slow; off by default.
-        on_cut: what happens when a model fails in mid-reply. ``"stop"``: its error is raised.
+        on_cut: the reaction to a model that fails in mid-reply. ``"stop"``: its error is raised.
             ``"restart"``: a chunk with ``delta.extra["rejoinder"] == {"event": "restart",
             "discard": text so far, ...}``, then the next model's whole answer. ``"resume"``: the
             next model continues the sentence. After a tool call, ``"restart"`` raises the error and
@@ -296,7 +296,7 @@ class FallbackAdapter(TeamLLM):
         await asyncio.gather(super().aclose(), _ended(leaving))
         for task in (*team.probes, *team.leaving):
             if task.get_loop() is loop:
-                task.cancel()  # it has had the time to close in order
+                task.cancel()  # it has had enough time to close properly
         team.listening = False
         for model, report in self._followed:
             model.off("metrics_collected", report)
@@ -335,7 +335,7 @@ def _key(llms: Sequence[LLM[Any]], index: int) -> str:
     model = llms[index]
     # A URL may contain a password.
     name = f"{model.label} {model.provider.rpartition('@')[2]}/{model.model}"
-    # Two models of the same name are two unless they are the same object.
+    # Two models of the same name are different unless they are the same object.
     same = [i for i, other in enumerate(llms[:index]) if _names(other) == _names(model)]
     first = next((i for i in same if llms[i] is model), index)
     rank = len({id(llms[i]) for i in same if i < first and llms[i] is not model})

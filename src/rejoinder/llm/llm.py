@@ -399,7 +399,7 @@ class LLMStream(ABC):
         name = type(self).__qualname__
         if not await end(task, within=_CLOSE_TIMEOUT, name=name, cancelled=True, insist=True):
             self._event_ch.close()
-            task.cancel()  # a third time, for a task that checks whether anyone still listens
+            task.cancel()  # a third time, for a task that checks whether its result is still needed
 
     async def __aenter__(self) -> Self:
         if self._task is None:
@@ -506,7 +506,7 @@ class LLMStream(ABC):
         from rejoinder.telemetry._spans import request_span
 
         if self._task is None:
-            # Started eagerly, inside of `__init__`: the subclass and the task have to be there first.
+            # With eager tasks, this runs inside `__init__`. Wait until the subclass and the task exist.
             await asyncio.sleep(0)
         llm = self._llm
         loop = asyncio.get_running_loop()
@@ -536,7 +536,7 @@ class LLMStream(ABC):
             self._event_ch.close()
 
     def _tell(self, span: AnyRequestSpan, outcome: BaseException | None) -> None:
-        """Emit the metrics, where anyone listens, and end the span."""
+        """Emit the metrics, if there is a listener, and end the span."""
         llm, meter, now = self._llm, self._meter, self._now()
         failed = isinstance(outcome, Exception)
         metrics: LLMMetrics | None = None
@@ -590,7 +590,7 @@ class LLMStream(ABC):
             except APIError as error:
                 if self._closing:  # the attempt turned its cancellation into a failure
                     raise asyncio.CancelledError from error
-                # With a closed channel or a cancelled task, another attempt is of no use.
+                # With a closed channel or a cancelled task, another attempt is useless.
                 committed = self._meter.committed or self._event_ch.closed or self._cancelled()
                 if committed:
                     error.retryable = False
@@ -627,7 +627,7 @@ class LLMStream(ABC):
                 raise
 
     async def _attempt(self, loop: asyncio.AbstractEventLoop, deadlines: Deadlines) -> bool:
-        """One `_run`, with an eye on the clock. Returns whether it asks for another one."""
+        """One `_run`, with its deadlines. Returns whether it asks for another one."""
         task = self._task
         if task is None or task is not asyncio.current_task():
             raise RuntimeError("an attempt runs in the task of its stream, and in no other")
@@ -636,7 +636,7 @@ class LLMStream(ABC):
         deadline = Deadline(
             patience.moment,
             stalled=patience.excuse,
-            # An output, or the end of a pause, can make the limit on silence count from then on.
+            # An output, or the end of a pause, can restart the limit on silence.
             interval=deadlines.between_outputs,
             abandon=lambda: self._abandon(self._overdue(patience)),
             insist=_CLOSE_TIMEOUT / 2,
@@ -650,13 +650,13 @@ class LLMStream(ABC):
             if not deadline.end():
                 if self._cancelled():
                     raise
-                # Nothing has cancelled this reply: it must not look as if it were complete.
+                # This reply was not cancelled, so it must not look complete.
                 raise APIConnectionError(
                     f"{self._llm.label}: something that the attempt waited for was cancelled"
                 ) from error
         except Exception as error:
             if not deadline.end():
-                if isinstance(error, StopAsyncIteration):  # it would look like the end of the reply
+                if isinstance(error, StopAsyncIteration):  # it would look like the reply's end
                     raise RuntimeError(
                         f"{type(self).__qualname__}._run raised StopAsyncIteration"
                     ) from error
@@ -688,12 +688,12 @@ class LLMStream(ABC):
         return [price() for price in self._bill]
 
     def _owed(self) -> list[float | None]:
-        """US dollars of each request for this reply, also while it runs: of one that is about to be
-        cut, what the provider has not counted yet is estimated. ``None``: not known."""
-        told = self._costs()
+        """US dollars of each request for this reply so far. If the running request is about to be cut,
+        its missing token counts are estimated. ``None``: not known."""
+        costs = self._costs()
         if self._span is not None:
-            told.append(self._priced(cut=True)() if self._meter.billable else None)
-        return told
+            costs.append(self._priced(cut=True)() if self._meter.billable else None)
+        return costs
 
     def _emit_error(self, error: Exception, *, recoverable: bool) -> None:
         now, name = _stamps.wall_now(), self._llm.label

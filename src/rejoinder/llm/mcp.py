@@ -126,7 +126,7 @@ class MCPServerHTTP(MCPServer):
 
     @property
     def headers(self) -> dict[str, Any] | None:
-        """Sent with every request. A new value applies from the next request on, also on a live
+        """Sent with every request. A new value applies from the next request on, even on a live
         connection, so a token can be renewed."""
         return self._headers
 

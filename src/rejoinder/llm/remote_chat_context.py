@@ -46,7 +46,7 @@ class RemoteChatContext:
 
     @checked()
     def insert(self, previous_item_id: str | None, message: ChatItem) -> None:
-        """Put `message` right behind the item `previous_item_id`; with ``None``, at the head.
+        """Put `message` right after the item `previous_item_id`; with ``None``, at the head.
 
         Raises:
             ValueError: the id of `message` is already here, or `previous_item_id` is not.

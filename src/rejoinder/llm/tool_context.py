@@ -99,7 +99,7 @@ for _public in (
 
 
 class _Flat(list["FunctionTool | RawFunctionTool | ProviderTool"]):
-    """What `ToolContext.flatten` returns."""
+    """The result of `ToolContext.flatten`."""
 
     __slots__ = ("context",)
     context: ToolContext
@@ -108,7 +108,7 @@ class _Flat(list["FunctionTool | RawFunctionTool | ProviderTool"]):
 class ToolContext:
     """Tools by name.
 
-    Decorated methods of a subclass belong to it, behind the tools it is given.
+    Decorated methods of a subclass belong to it, after the given tools.
 
     Args:
         tools: function tools, provider tools and toolsets.
@@ -168,7 +168,7 @@ class ToolContext:
         """The context of `tools`: the one whose unchanged `flatten()` they are, or a new one.
 
         Raises:
-            ValueError: two tools of one name, or something that is no tool.
+            ValueError: two tools of one name, or an element that is not a tool.
         """
         if isinstance(tools, ToolContext):
             return tools
@@ -182,7 +182,7 @@ class ToolContext:
         """Replace all tools by `tools`. If it fails, nothing changes.
 
         Raises:
-            ValueError: two tools of one name, or something that is no tool.
+            ValueError: two tools of one name, or an element that is not a tool.
         """
         if not isinstance(tools, list):
             TOOLS.check("ToolContext.tools", tools)
@@ -206,7 +206,7 @@ class ToolContext:
             else:
                 name = info_of(tool).name
                 other = by_name.setdefault(name, cast("Any", tool))
-                # Bound methods are made anew at each look, so equality is what counts.
+                # Each access creates a new bound method, so compare by equality.
                 if other is not tool and other != tool:
                     raise ValueError(
                         explained(
@@ -253,7 +253,7 @@ class ToolContext:
     def parse_function_tools(self, format: str | Dialect, **kwargs: Any) -> list[dict[str, Any]]:
         """The tools as a provider's API wants them; a fresh copy at each call.
 
-        Provider tools are included where they belong to that provider.
+        Provider tools are included if they belong to that provider.
 
         Args:
             format: ``"openai"``, ``"openai.responses"``, ``"anthropic"``, ``"google"``, ``"aws"``

@@ -38,7 +38,7 @@ def log_normal(median: float, spread: float = 0.4) -> Latency:
 
 @dataclass(frozen=True)
 class SimulatedModel:
-    """How one model behaves.
+    """The behaviour of one model.
 
     Args:
         latency: seconds to the first token: a function of a random generator, or recorded values

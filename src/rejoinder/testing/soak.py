@@ -82,7 +82,7 @@ class SoakReport:
         memory_slope: growth of resident memory in bytes per turn, over the second half. Short runs
             warm up, and faults that send without end make it jump.
         objects_slope: growth of the number of objects that Python holds per turn, over the second
-            half. This one is steady: what is kept for each turn shows as 1 or more.
+            half. It is steady: objects that are kept for each turn show as 1 or more.
         killed: number of killed processes, if several ran.
         examples: the first findings, in words.
     """

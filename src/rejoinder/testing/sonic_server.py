@@ -7,9 +7,9 @@
         )
 
 It answers typed text and tool results. `SonicConnection.speech` simulates the user's speech. Like the
-real service, it refuses events in another order
-(`rejoinder.testing.sonic_grammar`), a broken chain of signatures, sound that stops for longer than
-`idle`. `SonicConnection.stream` misbehaves at the level of HTTP/2: GOAWAY, RST_STREAM, windows.
+real service, it refuses events in a wrong order (`rejoinder.testing.sonic_grammar`), a broken chain of
+signatures, and sound that stops for longer than `idle`. `SonicConnection.stream` causes faults of
+HTTP/2: GOAWAY, RST_STREAM, small windows.
 Needs the package ``h2`` (``rejoinder[aws]``).
 """
 

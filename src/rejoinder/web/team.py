@@ -180,8 +180,8 @@ class Team:
         return self._made[1]
 
     async def load(self) -> None:
-        """Load the models that run on this machine, once. Wait for the first one only: a run needs
-        the others if it fails, and where it cannot be loaded they answer.
+        """Load the models that run on this machine, once. Wait only for the first one: a run uses the
+        others only if the first one fails or cannot be loaded.
 
         Raises:
             APIError: the only model is not available.

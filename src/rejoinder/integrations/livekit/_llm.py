@@ -207,7 +207,7 @@ class LLMStream(lk.LLMStream):
         self._adapter = llm
         self._arguments = arguments
         self._inner_options = llm._deadlines(conn_options)
-        # No second layer of retries: what fails here has been retried by the model's own stream.
+        # No second layer of retries: the model's own stream has already retried.
         single = replace(conn_options, max_retry=0)
         super().__init__(  # pyright: ignore[reportUnknownMemberType]  # their LLM names no events
             llm, chat_ctx=chat_ctx, tools=tools, conn_options=single

@@ -182,7 +182,7 @@ class RealtimeSession(lk.RealtimeSession[str]):
         self._inner.update_options(tool_choice=_given(tool_choice))
 
     def push_audio(self, frame: rtc.AudioFrame) -> None:
-        sound: Any = frame  # taken by its shape, without a copy
+        sound: Any = frame  # recognised by its shape, and not copied
         self._inner.push_audio(sound)
 
     def push_video(self, frame: rtc.VideoFrame) -> None:

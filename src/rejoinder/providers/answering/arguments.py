@@ -171,7 +171,7 @@ class Arguments:
         if len(self.pieces) > 1 and (self._growing or self._repeated) and is_object(last):
             return last
         self._scan()
-        # Put together and read only where the brackets allow it: that is once, or nearly so.
+        # Join and parse only if the brackets allow it, which is about once per call.
         return self._settle() if self._closed and not self._overrun else None
 
     def _settle(self) -> str | None:
@@ -182,7 +182,7 @@ class Arguments:
         last = pieces[-1] if pieces else ""
         if len(pieces) > 1 and (self._growing or self._repeated) and is_object(last):
             return last
-        # Servers that stream decoded objects open with an empty one, or with none.
+        # Servers that stream decoded objects begin with an empty object, or with nothing.
         opening = _PLACEHOLDERS.match(joined)
         if opening is not None:
             rest = joined[opening.end() :]

@@ -42,7 +42,7 @@ _TOLERATED: Final = 1 << 19
 
 
 class Step(Enum):
-    """What happens to a reply; see `rejoinder.providers.answering.decoder.TRANSITIONS`."""
+    """The steps of a reply; see `rejoinder.providers.answering.decoder.TRANSITIONS`."""
 
     __hash__ = object.__hash__
 

@@ -1,7 +1,7 @@
 """One decoder for every reply: bytes in, chunks out. Pure.
 
 A `Framing` cuts the bytes into events; a `Reader`, the provider's part, turns each event into chunks
-of a `Reply`. The decoder owns everything else: what kind of body arrives, the state of the reply, the
+of a `Reply`. The decoder owns everything else: the kind of the body, the state of the reply, the
 bound on memory, and the errors for bodies of an unexpected kind. It keeps the promises of
 `rejoinder.wire.decoder.Decoder`.
 
@@ -227,7 +227,7 @@ class ReplyDecoder:
 
     @property
     def paused(self) -> dict[str, Any] | None:
-        """What to send back so that the reply continues, or ``None`` if it has ended."""
+        """The part to send back so that the reply continues, or ``None`` if it has ended."""
         return self.reply.paused
 
     def may_pause(self) -> None:

@@ -62,7 +62,7 @@ _REMEDIES = {
 _REFUSED: Final = (400, 413, 422)
 
 _MAX_PAUSES: Final = 8
-"""How often one reply may pause and continue."""
+"""Maximum number of pauses of one reply that is continued."""
 
 _ERROR_BODY_LIMIT = 1 << 16
 """Maximum bytes of an error body to read."""
@@ -181,7 +181,7 @@ class WireStream(LLMStream):
 
     async def _request(self) -> Request:
         """The request of this attempt. Header fields and tokens are local variables where it is
-        made, so our own errors leave without those frames; others belong to code of the caller's."""
+        made, so our own errors leave without those frames. Errors of the caller's code keep theirs."""
         try:
             request = await self._build()
         except (APIError, ConfigurationError, asyncio.CancelledError) as error:

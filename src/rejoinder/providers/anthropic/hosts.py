@@ -42,7 +42,7 @@ class Host:
     """One host: how to address and sign its requests."""
 
     hosts_claude = True
-    """It hosts models of Claude alone, whose state each other host of Claude can read."""
+    """It hosts only Claude models, whose state every other host of Claude can read."""
 
     platform: Platform
     framing: Literal["sse", "eventstream"] = "sse"

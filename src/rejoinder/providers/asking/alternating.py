@@ -127,7 +127,7 @@ def to_turns(
                     new = _with_kept_output(new, outputs, call, kept, form)
         else:
             role, content = turn.role, turn.content
-            # What nearly every message is: one text.
+            # Nearly every message is one text.
             only = content[0] if len(content) == 1 else None
             if role == "system" or role == "developer":
                 text = only if isinstance(only, str) else turn.text_content

@@ -285,8 +285,7 @@ class _Frozen(NamedTuple):
 
 
 def _frozen_extra(extra: dict[str, Any]) -> dict[str, Any] | _Frozen:
-    # Objects may refuse to be copied: then they are shared, as is whatever the caller keeps here of
-    # his own.
+    # Objects that refuse to be copied are shared, like the caller's own data here.
     with suppress(Exception):
         if STATEFUL.issuperset(extra):
             own, state = _NOTHING, extra

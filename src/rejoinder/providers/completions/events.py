@@ -197,7 +197,7 @@ def _function(value: object) -> Function | None:
 
 
 def _entries(value: object) -> list[Any]:
-    """A list as it is, one object as a list of one."""
+    """A list unchanged; a single object as a list."""
     if isinstance(value, list):
         # No real reply is longer, and reading key by key would take long.
         return cast("list[Any]", value)[:_MAX_ENTRIES]

@@ -122,7 +122,7 @@ class CompletionsReader:
         self._thoughts: list[str] | None = [] if wanted else None
         self._thought = False  # reasoning came in a field of its own
         self._marks = ReplyMarks(family) if marks else None
-        self._answer: int | None = None  # the choice that is listened to: the first that comes
+        self._answer: int | None = None  # the choice to read: the first that arrives
         self._answered = False
         self._calls: Calls | None = None
         self._refusal: list[str] = []
@@ -190,7 +190,7 @@ class CompletionsReader:
         whole = False
         for choice in chunk.choices or ():
             if choice.message is not None:
-                choice.delta = None  # the message of a whole answer is all of it
+                choice.delta = None  # a whole answer has its complete message
                 whole = True
         self._take(chunk, reply)
         if whole and not self._answered:
@@ -213,7 +213,7 @@ class CompletionsReader:
                 index = choice.index or 0
                 if index != self._answer:
                     if self._answer is not None:
-                        continue  # one answer is what the caller can hear
+                        continue  # only one answer can be spoken
                     self._answer = index
                 delta = choice.delta
                 if delta is not None:
@@ -282,7 +282,7 @@ class CompletionsReader:
         reply.thinking(thought, loose)
 
     def _message(self, message: Delta, reply: Reply, loose: bool) -> None:
-        """A finished message, of which deltas may have said all or a part."""
+        """A finished message. Deltas may already have sent all or a part of it."""
         if not self._thought and (
             message.reasoning_content or message.reasoning or message.reasoning_details
         ):
@@ -346,7 +346,7 @@ class CompletionsReader:
     # -- the end -----------------------------------------------------------------------------
 
     def _finish(self, reply: Reply) -> None:
-        """The answer is whole: hand out what was held back."""
+        """The answer is complete: return the parts that were held back."""
         if self._marks is not None:
             self._marks.finish(reply)
         reply.flush()

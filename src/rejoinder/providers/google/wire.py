@@ -318,7 +318,7 @@ class GeminiReader:
     def _part(self, part: _Part, payload: bytes, place: int, reply: Reply, loose: bool) -> None:
         """Read a part that is not text."""
         if part.function_call is not None:
-            # The text that rides on a call is not meant to be heard.
+            # Text in the part of a call is not meant for the user.
             self._function_call(part.function_call, part.thought_signature, reply)
         elif part.text is not None:
             reply.thinking(part.text, loose)
@@ -348,7 +348,7 @@ class GeminiReader:
             thought = {"text": jsontext.heal(text), "thought": True, **signed}
             self._keep_part(thought, _said(reply), reply)
         else:
-            self._marks.finish(reply)  # what was held back is of the part before
+            self._marks.finish(reply)  # the text that was held back belongs to the previous part
             end = _said(reply)
             self._marks.split(text, reply, loose)
             self._marks.finish(reply)
@@ -367,7 +367,7 @@ class GeminiReader:
         self._begin = len(pieces)
         if reply.keep_value(entries):
             self._parts += entries
-            if reply.has_output and not reply.has_calls:  # else they may be of the next call
+            if reply.has_output and not reply.has_calls:  # else they may belong to the next call
                 self._release(reply)
 
     def _release(self, reply: Reply) -> None:
@@ -392,7 +392,7 @@ class GeminiReader:
             if call is not None:
                 self._emit(call, reply)
                 self._call = None
-            # Why the reply stopped shows whether one without arguments was cut.
+            # The reason why the reply stopped shows whether a call without arguments was cut.
             if not more and "partialArgs" not in raw and raw.get("args"):
                 text = jsontext.encode(raw["args"]).decode()
                 name = jsontext.as_text(raw.get("name"))
@@ -511,7 +511,7 @@ def _mapping_of(raw: msgspec.Raw) -> dict[str, Any]:
         return {}
     try:
         return jsontext.as_mapping(jsontext.decode(bytes(raw))) or {}
-    except ValueError:  # what is skipped unread is not checked to the last character
+    except ValueError:  # skipped members are not fully validated
         return {}
 
 

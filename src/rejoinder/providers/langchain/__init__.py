@@ -31,7 +31,7 @@ _find, __dir__ = late_names(__name__, _HOMES)
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         try:
-            # A user with a graph has it loaded. If it is missing, raise the error now, not in a reply.
+            # A user with a graph has imported it. If it is missing, raise the error now, not in a reply.
             import_module("langchain_core.messages")
         except ModuleNotFoundError as error:
             raise ImportError(

@@ -186,7 +186,7 @@ class LangGraphStream(LLMStream):
             if kept is not None and not self._goes_on(messages, kept):
                 self._ask(kept, said)
                 return
-            # Pregel's own attribute. Without a memory, only the updates tell that a graph has asked.
+            # Pregel's own attribute. Without a memory, only the updates show that a graph has asked.
             forgets = graph and getattr(self._graph, "checkpointer", False) is None
             stream = self._items(model, messages, kept, updates=forgets)
             try:
@@ -299,8 +299,8 @@ class LangGraphStream(LLMStream):
         resume: Any = values[0]
         if len(interrupts) > 1:
             resume = {one.id: value for one, value in zip(interrupts, values, strict=True)}
-        # The node runs again from its beginning. With a message more it would see another state than
-        # the one in which it asked, and what reads the last message would read the answer.
+        # The node runs again from its beginning. With one more message, its state would differ from
+        # the one in which it asked, and code that reads the last message would read the answer.
         return Command(resume=resume)
 
     def _bound(self, model: Any) -> Any:

@@ -152,7 +152,7 @@ class CallReader:
         joined = "".join(self._blank) + joined
         self._blank.clear()
         if self.called:
-            return  # what follows a call is its result as the model imagines it
+            return  # the text after a call is a result that the model invents
         if self._listing:
             joined = _COMMAS.sub("", joined)
             self._listing = not joined.strip()
@@ -252,7 +252,7 @@ class CallReader:
         long = (len(held) if end is None else end) - start > _LIMIT
         if end is None and not long:
             return None
-        # What ends a call may stand in a text of its arguments, or behind a text that never ends.
+        # The end mark may occur inside a text of the arguments, or after a text that never ends.
         broken = long or not scan.whole or _read(held[start:end]) is _UNREADABLE
         if broken and scan.quoted_stop is not None:
             end = scan.quoted_stop

@@ -304,7 +304,7 @@ class LLM(HttpLLM):
                 ``extra_query`` as in the constructor. Fields of the constructor win.
 
         Raises:
-            ValueError: an option or a message cannot be sent as it is.
+            ValueError: an option or a message cannot be sent.
         """
         extra = NO_EXTRAS if extra_kwargs is NOT_GIVEN else HttpExtras(extra_kwargs)
         url = self._url
@@ -346,8 +346,8 @@ class LLM(HttpLLM):
         )
 
     def _options(self, extra: HttpExtras) -> tuple[dict[str, Any], object, Served]:
-        """Of a call with these parameters: the members of the body beside messages and tools, the
-        choice of tool, and what is known of the model that it names."""
+        """For a call with these parameters: the members of the body beside messages and tools, the
+        tool choice, and the facts about the model."""
         fields = {**extra.fields, **self._fields}
         choice: object = fields.pop("tool_choice", None)
         served = self._served_by(fields)

@@ -15,7 +15,7 @@ __all__ = ["DIALECTS", "MODELS", "Dialect", "Facts", "dialect_of_host", "facts_o
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What a model accepts."""
+    """The options that a model accepts."""
 
     reasons: bool | None = None
     """Takes ``reasoning`` and ``parallel_tool_calls``; other models answer "Unsupported option for

@@ -317,11 +317,11 @@ class ResponsesReader:
         elif what == "message":
             self._message(item, place, reply, kind)
         elif isinstance(what, str):
-            # Done by the provider itself (searches, code, images, compaction): it is an answer, if
-            # no words.
+            # Done by the provider itself (searches, code, images, compaction): it counts as an
+            # answer, even without text.
             self._other = True
             if what != "compaction":
-                self._pending.clear()  # what it led to is not sent back, so neither may it be
+                self._pending.clear()  # reasoning is not sent back without the item it produced
             if self._is_new(reply, what, item.get("id") or place) and reply.keep_value(item):
                 reply.output_count += 1
                 state: dict[str, Any] = {"output_items": [item]}
@@ -399,7 +399,7 @@ class ResponsesReader:
     def _begun_by(self, event: _Event) -> _Begun | None:
         found = self._begun.get(event.output_index or 0)
         if event.item_id and (found is None or found.item["id"] not in ("", event.item_id)):
-            # Counted otherwise than where the item was added.
+            # The index differs from the one with which the item was added.
             return next(
                 (begun for begun in self._begun.values() if begun.item["id"] == event.item_id),
                 found,

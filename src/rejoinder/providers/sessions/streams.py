@@ -32,7 +32,7 @@ _MAX_MESSAGES: Final = 1 << 10
 _PIECE: Final = 512
 """Bytes that a piece of text or sound takes at least, and a call."""
 _RECOUNT: Final = 1 << 22
-"""Bytes of new output after which what is unread is counted again."""
+"""Bytes of new output after which the unread bytes are counted again."""
 
 
 class Message:
@@ -152,7 +152,7 @@ class Reply:
         """Add a part. Return its message.
 
         Raises:
-            WireError: the reply has more than anything may keep.
+            WireError: the reply exceeds a limit.
         """
         message = self.message(part.item_id)
         match part:
@@ -199,7 +199,7 @@ class Reply:
         """Add a call.
 
         Raises:
-            WireError: the reply has more than anything may keep.
+            WireError: the reply exceeds a limit.
         """
         self.produced()
         self._count(len(call.arguments))
