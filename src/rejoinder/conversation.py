@@ -146,8 +146,8 @@ class Conversation:
             RuntimeError: it has not been loaded.
         """
         if self._chat_ctx is None:
-            told = f"the conversation {self._id!r} is not loaded; await load() first"
-            raise RuntimeError(explained(told, "not loaded"))
+            message = f"the conversation {self._id!r} is not loaded; await load() first"
+            raise RuntimeError(explained(message, "not loaded"))
         return self._chat_ctx
 
     @property
@@ -463,9 +463,9 @@ class Conversation:
         """See `rejoinder.turn.Journal`."""
         if self._price is not None:
             cost = self._price(model, usage)
-        told = {name: value for name, value in usage.model_dump().items() if value}
+        tokens = {name: value for name, value in usage.model_dump().items() if value}
         self._note(
-            Record("usage", turn=self._state.turn, usage={"model": model, **told}, cost=cost)
+            Record("usage", turn=self._state.turn, usage={"model": model, **tokens}, cost=cost)
         )
 
     def end(self, reason: str) -> None:
@@ -669,15 +669,15 @@ async def _owner(token: str) -> dict[str, Any]:
     return {"token": token, "pid": pid, "host": socket.gethostname(), "since": _us[pid]}
 
 
-def _is_alive(told: Mapping[str, Any], seen: float) -> bool:
+def _is_alive(owner: Mapping[str, Any], seen: float) -> bool:
     """Whether another owner of a turn may still be running it."""
-    if told.get("host") != socket.gethostname():
+    if owner.get("host") != socket.gethostname():
         return abs(_stamps.wall_now() - seen) < _FORGOTTEN  # even if a clock was set back
-    pid = told.get("pid")
+    pid = owner.get("pid")
     if pid == os.getpid():
-        other = _living.get(str(told.get("token")))
+        other = _living.get(str(owner.get("token")))
         return other is not None and other._running
-    return isinstance(pid, int) and _exists(pid) and _started_at(pid) == told.get("since")
+    return isinstance(pid, int) and _exists(pid) and _started_at(pid) == owner.get("since")
 
 
 def _exists(pid: int) -> bool:

@@ -419,9 +419,9 @@ class Turn(Generic[OutputT]):
         `ChatContext.commit_heard`. May be called after the end, too, and again with less."""
         self._cut()
         items = self._chat_ctx.items
-        told = commit_heard(items, self._said, until, sound)
+        heard = commit_heard(items, self._said, until, sound)
         self._journal.write(*(item for item in items if item.id in self._said))
-        return told
+        return heard
 
     async def aclose(self) -> None:
         """Cut the turn if it is not over, and wait, for a second at most, for what was stopped.

@@ -362,7 +362,7 @@ class Race:
 
     def reasons(self, names: Sequence[str], now: float) -> str:
         """For each model, how it failed in this turn, or why it was not asked."""
-        told = [
+        reasons = [
             f"{names[failure.candidate]}: {plain(str(failure.error))}{failure.rested}"
             for failure in self.failures
         ]
@@ -370,11 +370,11 @@ class Race:
         failed = {failure.candidate for failure in self.failures}
         for candidate, name in enumerate(names):
             if candidate not in asked:
-                told.append(f"{name}: not asked{self._rest(candidate, now, ', it has rested')}")
+                reasons.append(f"{name}: not asked{self._rest(candidate, now, ', it has rested')}")
             elif candidate not in failed:
                 started = max(a.started_at for a in self._attempts if a.candidate == candidate)
-                told.append(f"{name}: asked {now - started:.2f} s ago, not ended yet")
-        return "; ".join(told)
+                reasons.append(f"{name}: asked {now - started:.2f} s ago, not ended yet")
+        return "; ".join(reasons)
 
     # -- inside -----------------------------------------------------------------------------------
 

@@ -230,8 +230,8 @@ def _effort(
         return {}, [_told(f"the reasoning of {family.name} cannot be measured")]
     if host is not None and only_switches(family, host):
         measured = bool(wanted.effort) or wanted.budget is not None
-        told = [_told(f"{host.name} takes no measure for {family.name}; reasoning is on")]
-        return {"reasoning_effort": host.effort_on}, told if measured else []
+        changes = [_told(f"{host.name} takes no measure for {family.name}; reasoning is on")]
+        return {"reasoning_effort": host.effort_on}, changes if measured else []
     level = wanted.effort or (
         _level(wanted.budget) if wanted.budget is not None else host.effort_on if host else "high"
     )
@@ -312,8 +312,8 @@ def _of_maker(wanted: Reasoning, family: Family, host: Host) -> tuple[dict[str, 
                 fields = {"chat_template_kwargs": {"enable_thinking": wanted.on}}
                 if not wanted.on or wanted.budget is None:
                     return fields, []
-                told = f"the template of {family.name} takes no number of tokens; reasoning is on"
-                return fields, [_told(told)]
+                change = f"the template of {family.name} takes no number of tokens; reasoning is on"
+                return fields, [_told(change)]
             fields = {"enable_thinking": wanted.on}
             if wanted.on and wanted.budget is not None:
                 fields["thinking_budget"] = wanted.budget

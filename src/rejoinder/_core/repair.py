@@ -386,20 +386,20 @@ class _Repair:
     ) -> tuple[str, list[ImageContent]]:
         """The text of an output, and the pictures that belong to it, see `result`."""
         images: list[ImageContent] = []
-        told: list[str] = []
+        descriptions: list[str] = []
         for picture in output.images:
             problem, mime_type = picture_fault_in(output, picture, self.rules)
             if problem or not alone:
                 why = problem or "it is not the only output"
                 self.note("image", output.id, f"a picture in a result became text: {why}")
-                told.append(self.text(told_instead(picture), output.id))
+                descriptions.append(self.text(told_instead(picture), output.id))
             elif mime_type:
                 self.note("image", output.id, f"an image is really of type {mime_type}")
                 images.append(_retyped(picture, mime_type))
             else:
                 images.append(picture)
-        text = self.result(output, call, alone=alone, whole=not told)
-        return "\n".join(filter(None, [text, *told])), images
+        text = self.result(output, call, alone=alone, whole=not descriptions)
+        return "\n".join(filter(None, [text, *descriptions])), images
 
     def result(
         self, output: FunctionCallOutput, call: FunctionCall, *, alone: bool, whole: bool

@@ -283,7 +283,7 @@ def build_plan(
             parameters.append(Parameter(name, name, "", parameter.kind, parameter.default, context))
             continue
         default: Any = parameter.default
-        told = _annotated_text(hint) or descriptions.get(name)
+        description = _annotated_text(hint) or descriptions.get(name)
         try:
             if parameter.kind is parameter.VAR_POSITIONAL:
                 hint, default = _several(hint, list, localns)
@@ -294,7 +294,7 @@ def build_plan(
             raise _unresolved(label, name, hint, error) from None
         key = _alias(_annotated_field(hint)) or _alias(default) or name
         field = name if _usable_as_field(name) else f"parameter_{index}"
-        fields[field] = _definition(hint, default, told, key if field != name else None)
+        fields[field] = _definition(hint, default, description, key if field != name else None)
         parameters.append(Parameter(name, key, field, parameter.kind, default))
 
     try:

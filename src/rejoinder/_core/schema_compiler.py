@@ -613,5 +613,5 @@ def _say(node: Schema, words: str) -> None:
     """Add a constraint that the schema cannot express to the description."""
     if len(words) > _MAX_WORDS:
         words = f"{words[:_MAX_WORDS]}..."
-    told = node.get("description")
-    node["description"] = f"{told} ({words})" if told else f"({words})"
+    description = node.get("description")
+    node["description"] = f"{description} ({words})" if description else f"({words})"

@@ -59,8 +59,8 @@ def or_null(child: Any) -> Any:
         if isinstance(node.get("enum"), list) and None not in node["enum"]:
             node["enum"] = [*node["enum"], None]
         return node
-    told = {key: node.pop(key) for key in ANNOTATIONS if key in node}
-    return {**told, "anyOf": [node, {"type": "null"}]}
+    annotations = {key: node.pop(key) for key in ANNOTATIONS if key in node}
+    return {**annotations, "anyOf": [node, {"type": "null"}]}
 
 
 _TIGHTER: Final = {

@@ -128,10 +128,10 @@ def _explain(error: Exception) -> int:
 
     _show_trace(error)
     if isinstance(error, APIError):
-        told = render_error(error)
+        message = render_error(error)
         if isinstance(error, APIStatusError) and error.status_code == 401:
-            told = extended(told, "; the key is wrong or has expired, see `rejoinder keys`")
-        _complain(told)
+            message = extended(message, "; the key is wrong or has expired, see `rejoinder keys`")
+        _complain(message)
         return Exit.MODEL if hasattr(error, "reason") and _is_model_error(error) else Exit.FAILED
     if isinstance(error, ConfigurationError):
         _complain(str(error))
@@ -271,12 +271,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="rejoinder", description="Talk to language models.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"rejoinder {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    for name, told in COMMANDS.items():
+    for name, summary in COMMANDS.items():
         module: Any = importlib.import_module(f"rejoinder.cli.{name}")
         description = (module.__doc__ or "").replace(f"``rejoinder {name}``: ", "").strip()
         command = commands.add_parser(
             name,
-            help=told,
+            help=summary,
             description=description[:1].upper() + description[1:],
             allow_abbrev=False,
         )

@@ -159,10 +159,10 @@ def kept_names() -> list[str]:
     return sorted(_read())
 
 
-def advice_about(provider: str, told: str) -> str:
-    """How to keep the key of `provider`, if `told` complains that it is missing; else empty."""
+def advice_about(provider: str, problem: str) -> str:
+    """How to keep the key of `provider`, if `problem` complains that it is missing; else empty."""
     provider = _OTHER_NAMES.get(provider, provider)
-    missing = any(name in told for name in variables().get(provider, ()))
+    missing = any(name in problem for name in variables().get(provider, ()))
     return f"; `rejoinder keys set {provider}` keeps it" if missing else ""
 
 

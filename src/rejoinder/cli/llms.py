@@ -136,9 +136,9 @@ def make_llm(name: str | None, *, base_url: str | None, report: Report, max_toke
         with lent_keys(name.partition("/")[0]):
             llm = catalog.create(name, base_url=base_url, **options)
     except (ImportError, ValueError, TypeError) as error:
-        told = str(error).rstrip(".")
-        advice = advice_about(name.partition("/")[0], told)
-        raise CommandError(extended(told, advice), Exit.SETUP) from error
+        message = str(error).rstrip(".")
+        advice = advice_about(name.partition("/")[0], message)
+        raise CommandError(extended(message, advice), Exit.SETUP) from error
     return Model(llm, name, base_url=None if base_url is None else redacted_url(base_url))
 
 

@@ -93,16 +93,16 @@ def _list(screen: Screen) -> Exit:
 def _sources(model: ModelFile) -> list[str]:
     from rejoinder.providers.local.models import Hub
 
-    told: list[str] = []
+    places: list[str] = []
     for source in model.sources:
         if isinstance(source, Hub):
-            told.append(f"huggingface.co, {source.repository}")
+            places.append(f"huggingface.co, {source.repository}")
         else:
             parts = source.parts
             names = parts[0].requirement.partition("==")[0]
             more = f" and {len(parts) - 1} more" if len(parts) > 1 else ""
-            told.append(f"the Python package index, {names}{more} (bytes inside of packages)")
-    return told
+            places.append(f"the Python package index, {names}{more} (bytes inside of packages)")
+    return places
 
 
 def _facts(model: ModelFile) -> str:

@@ -38,8 +38,8 @@ def reference() -> str:
 def _command(name: str, command: argparse.ArgumentParser) -> list[str]:
     lines = [_plain(command.description or COMMANDS[name]), "", "| | |", "|---|---|"]
     for action in command._actions:
-        told = (action.help or "") % {**vars(action), "prog": command.prog}
-        lines.append(f"| {_name(action)} | {_plain(told)} |")
+        description = (action.help or "") % {**vars(action), "prog": command.prog}
+        lines.append(f"| {_name(action)} | {_plain(description)} |")
     return lines
 
 

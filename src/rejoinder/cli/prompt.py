@@ -148,7 +148,7 @@ class Prompt:
 
     def _help(self, _: str) -> None:
         width = max(map(len, COMMANDS))
-        lines = [f"{name.ljust(width)}  {told}" for name, told in COMMANDS.items()]
+        lines = [f"{name.ljust(width)}  {description}" for name, description in COMMANDS.items()]
         self._screen.note("\n".join([*lines, _MORE]))
 
     def _quit(self, _: str) -> None:

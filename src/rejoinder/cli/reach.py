@@ -181,16 +181,16 @@ def advice(error: APIError, stuck: str | None = None) -> str:
         if isinstance(cause, socket.gaierror):
             return "the name is not known here: look at --base-url, the network and its DNS"
         # aiohttp's own error is an `SSLError` without a code; its cause has one.
-        if (told := _BY_CERTIFICATE.get(read(cause, "verify_code", int))) is not None:
-            return told
+        if (advice := _BY_CERTIFICATE.get(read(cause, "verify_code", int))) is not None:
+            return advice
         untrusted = untrusted or isinstance(cause, ssl.SSLError)
         if isinstance(cause, ConnectionRefusedError):
             return "nothing listens there: start the server, or check --base-url"
         cause = cause.__cause__ or cause.__context__
-    told = str(error)
-    if "resolved" in told:
+    message = str(error)
+    if "resolved" in message:
         return "the name is not known here: look at --base-url, the network and its DNS"
-    if untrusted or "certificate" in told.lower():
+    if untrusted or "certificate" in message.lower():
         return (
             "the certificate is not trusted: behind a proxy that inspects TLS, set SSL_CERT_FILE to "
             "its certificate"

@@ -87,12 +87,12 @@ async def _connect(
         await toolset.setup()
         await _prefix(toolset, number, tools, screen)
     except Exception as error:
-        told = error.message if isinstance(error, APIError) else str(error)
-        told = _NUMBER.sub("", told.removeprefix(f"{label}: "))
+        reason = error.message if isinstance(error, APIError) else str(error)
+        reason = _NUMBER.sub("", reason.removeprefix(f"{label}: "))
         if "://" in shown:
-            why = f"cannot be reached: {_why_unreachable(error, told)}"
+            why = f"cannot be reached: {_why_unreachable(error, reason)}"
         else:
-            why = f"does not start: {_why_not_started(error, told)}"
+            why = f"does not start: {_why_not_started(error, reason)}"
         raise CommandError(f"the MCP server {shown!r} {why}", Exit.SETUP) from error
     screen.clear()
     return toolset
@@ -107,8 +107,8 @@ async def _prefix(toolset: MCPToolset, number: int, tools: Sequence[Any], screen
     if not names:
         return
     server = toolset.mcp_server
-    told = server.server_info.name if server.server_info else ""
-    word = re.sub(r"[^A-Za-z0-9]+", "_", told).strip("_")[-20:] or "mcp"
+    given_name = server.server_info.name if server.server_info else ""
+    word = re.sub(r"[^A-Za-z0-9]+", "_", given_name).strip("_")[-20:] or "mcp"
     server.tool_prefix = f"{word}{number + 1}_"
     await toolset.setup(reload=True)
     screen.note(
@@ -117,19 +117,19 @@ async def _prefix(toolset: MCPToolset, number: int, tools: Sequence[Any], screen
     )
 
 
-def _why_unreachable(error: Exception, told: str) -> str:
-    """`told`, and the remedy."""
+def _why_unreachable(error: Exception, reason: str) -> str:
+    """`reason`, and the remedy."""
     if isinstance(error, APIConnectionError):
-        return f"{told[:1].lower()}{told[1:]}; check the address, and that the server runs"
-    return told
+        return f"{reason[:1].lower()}{reason[1:]}; check the address, and that the server runs"
+    return reason
 
 
-def _why_not_started(error: Exception, told: str) -> str:
+def _why_not_started(error: Exception, reason: str) -> str:
     """Why a program does not start, and the remedy."""
     cause = error.__cause__
     if not isinstance(cause, OSError):
         hint = "; run the command in a shell to see more"
-        return f"{told}{hint}" if isinstance(error, APIConnectionError) else told
+        return f"{reason}{hint}" if isinstance(error, APIConnectionError) else reason
     program = str(cause.filename)
     if cause.errno == errno.ENOEXEC:
         return (
@@ -141,7 +141,7 @@ def _why_not_started(error: Exception, told: str) -> str:
             "or the interpreter before it"
         )
     if cause.errno != errno.ENOENT:
-        return cause.strerror or told
+        return cause.strerror or reason
     if shutil.which(program) is not None:
         return "the interpreter in the first line of this script was not found; correct the line"
     maker = _MAKERS.get(Path(program).name)

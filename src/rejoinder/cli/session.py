@@ -322,10 +322,10 @@ class Talk:
         lines: list[str] = []
         for name, tool in ToolContext(self._tools).function_tools.items():
             if is_raw_function_tool(tool):
-                told = str(get_raw_function_info(tool).raw_schema.get("description") or "")
+                description = str(get_raw_function_info(tool).raw_schema.get("description") or "")
             else:
-                told = get_function_info(tool).description or ""
-            lines.append(f"{name}  {one_line(told, 100)}".rstrip() + f"  [{_origin(tool)}]")
+                description = get_function_info(tool).description or ""
+            lines.append(f"{name}  {one_line(description, 100)}".rstrip() + f"  [{_origin(tool)}]")
         return "\n".join(lines) or "The model has no tools."
 
     # -- a turn ------------------------------------------------------------------------------
@@ -399,8 +399,10 @@ class Talk:
         except OutputMismatchError as error:
             if self._schema is None:
                 raise
-            told = f"the answer does not fit {self._schema.option}: {error.__cause__}"
-            raise OutputMismatchError(told, body=error.body, retryable=False) from error.__cause__
+            message = f"the answer does not fit {self._schema.option}: {error.__cause__}"
+            raise OutputMismatchError(
+                message, body=error.body, retryable=False
+            ) from error.__cause__
         except StoreError as error:
             self.not_kept(error)
             lost = True
@@ -485,16 +487,16 @@ class Talk:
 
     def _failed(self, error: LLMError) -> None:
         if error.recoverable:
-            told = error.error
-            text = render_error(told) if isinstance(told, APIError) else str(told)
+            cause = error.error
+            text = render_error(cause) if isinstance(cause, APIError) else str(cause)
             self._screen.note(f"trying again: {one_line(text)}")
 
 
 def _origin(tool: Any) -> str:
     """The origin of a tool: its MCP server, or its module."""
     mcp = sys.modules.get("rejoinder.llm.mcp")
-    told = mcp.tool_origin(tool) if mcp is not None else None
-    return one_line(told or str(getattr(tool, "__module__", "this program")), 100)
+    origin = mcp.tool_origin(tool) if mcp is not None else None
+    return one_line(origin or str(getattr(tool, "__module__", "this program")), 100)
 
 
 def _speed(metrics: LLMMetrics) -> float | None:

@@ -90,10 +90,10 @@ class TextShown:
                 screen.note(f"-> {render_call(call.name, call.arguments)}")
                 self.doing = f"{one_line(call.name, 40)} is running"
             case ToolFinished(output=output, duration=seconds, exception=error):
-                told = render_result(
+                result = render_result(
                     _reason(error, output.output), is_error=output.is_error, seconds=seconds
                 )
-                screen.note(f"<- {told}")
+                screen.note(f"<- {result}")
                 self.doing = WAITING
             case Done() if self._whole and (value := _output(event)) is not None:
                 screen.reply(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
@@ -123,21 +123,21 @@ class JsonShown:
 
         if isinstance(event, Text) and self.first is None:
             self.first = time.monotonic() - self._began
-        told = _as_json(event)
-        if told is None:
+        data = _as_json(event)
+        if data is None:
             return
-        told["seconds"] = round(time.monotonic() - self._began, 4)
-        if told["event"] == "done" and self._conversation is not None:
-            told["conversation"] = self._conversation
-        self._screen.data(json.dumps(told, default=str))
+        data["seconds"] = round(time.monotonic() - self._began, 4)
+        if data["event"] == "done" and self._conversation is not None:
+            data["conversation"] = self._conversation
+        self._screen.data(json.dumps(data, default=str))
 
     def end(self) -> None:
         pass
 
     def fail(self, message: str) -> None:
         """The last event if there is no answer."""
-        told = {"event": "error", "message": sentence(message)}
-        self._screen.data(json.dumps(told))
+        data = {"event": "error", "message": sentence(message)}
+        self._screen.data(json.dumps(data))
 
 
 def _output(done: Any) -> Any:
@@ -189,15 +189,15 @@ def _as_json(event: Any) -> dict[str, Any] | None:
             return None
 
 
-def _reason(error: BaseException | None, told: str) -> str:
+def _reason(error: BaseException | None, output: str) -> str:
     """The output of a tool, or the reason of its failure: its author needs more detail than the
     model may see."""
     from rejoinder.llm.tool_context import ToolError
 
-    if error is None or isinstance(error, ToolError) or str(error) in told:
-        return told
+    if error is None or isinstance(error, ToolError) or str(error) in output:
+        return output
     if type(error).__name__.startswith("_") or error.__traceback__ is None:
-        return told  # raised by this package; the output explains it
+        return output  # raised by this package; the output explains it
     frame = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{os.path.basename(frame.filename)}, line {frame.lineno}"
     return f"{type(error).__name__}: {error} ({where})"

@@ -85,13 +85,13 @@ class TextTold:
 
     def done(self, figures: dict[str, Any]) -> None:
         self._screen.end_line()
-        told = [] if figures["outcome"] == "completed" else [figures["outcome"]]
+        notes = [] if figures["outcome"] == "completed" else [figures["outcome"]]
         if figures["first_sound"] is not None:
-            told.append(f"first sound {figures['first_sound']:.2f} s")
+            notes.append(f"first sound {figures['first_sound']:.2f} s")
         if figures["end"] is not None:
-            told.append(f"end of reply {figures['end']:.2f} s")
-        told.append(f"{figures['sound']:.1f} s of sound")
-        self._screen.note(f"[{', '.join(told)}]")
+            notes.append(f"end of reply {figures['end']:.2f} s")
+        notes.append(f"{figures['sound']:.1f} s of sound")
+        self._screen.note(f"[{', '.join(notes)}]")
 
 
 class JsonTold:

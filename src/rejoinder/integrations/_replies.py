@@ -260,15 +260,15 @@ def portable_reasoning(wanted: str | bool) -> str:
     return "off" if wanted is False or wanted == "none" else wanted
 
 
-def tell_ignored(adapter: str, names: Iterable[str], told: set[str]) -> None:
+def tell_ignored(adapter: str, names: Iterable[str], logged: set[str]) -> None:
     """Log the settings that an adapter does not pass on, each once for a model.
 
     Args:
-        told: names that have been logged; new ones are added.
+        logged: names that have been logged; new ones are added.
     """
-    new = sorted(set(names) - told)
+    new = sorted(set(names) - logged)
     if new:
-        told.update(new)
+        logged.update(new)
         logger.warning(
             "%s: these settings are not passed on: %s; set what the provider has for them on the "
             "rejoinder model",

@@ -198,8 +198,8 @@ class Model(_Model):
                 "output_tokens": reply.usage.output_tokens,
             }
         except Exception as error:
-            told = str(error) if tracing.include_data() else ""
-            span.set_error({"message": type(error).__name__, "data": {"message": told}})
+            message = str(error) if tracing.include_data() else ""
+            span.set_error({"message": type(error).__name__, "data": {"message": message}})
             raise
         finally:
             await stream.aclose()

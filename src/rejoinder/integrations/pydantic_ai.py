@@ -459,15 +459,15 @@ def to_messages(chat_ctx: ChatContext) -> list[their.ModelMessage]:
         )
     messages: list[their.ModelMessage] = []
     asked: list[their.ModelRequestPart] = []
-    told: list[their.ModelResponsePart] = []
+    replied: list[their.ModelResponsePart] = []
 
     def close() -> None:
         if asked:
             messages.append(their.ModelRequest(parts=list(asked)))
             asked.clear()
-        if told:
-            messages.append(their.ModelResponse(parts=list(told), timestamp=at))
-            told.clear()
+        if replied:
+            messages.append(their.ModelResponse(parts=list(replied), timestamp=at))
+            replied.clear()
 
     at = datetime.now(UTC)
     for item in chat_ctx.items:
@@ -475,12 +475,12 @@ def to_messages(chat_ctx: ChatContext) -> list[their.ModelMessage]:
         if part is None:
             continue
         replies = isinstance(part, their.TextPart | their.ToolCallPart)
-        if asked if replies else told:
+        if asked if replies else replied:
             close()
         if isinstance(part, their.TextPart | their.ToolCallPart):
-            if not told:
+            if not replied:
                 at = _time_of(item)
-            told.append(part)
+            replied.append(part)
         else:
             asked.append(part)
     close()

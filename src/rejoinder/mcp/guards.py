@@ -87,9 +87,9 @@ class _GuardedRead:
                     refusal = types.JSONRPCError(jsonrpc="2.0", id=answer.id, error=error)
                     return SessionMessage(refusal)
             case SessionMessage(
-                message=types.JSONRPCRequest() | types.JSONRPCNotification() as told
+                message=types.JSONRPCRequest() | types.JSONRPCNotification() as message_body
             ):
-                if is_crowded(told.params):
+                if is_crowded(message_body.params):
                     return ValueError(TOO_MANY)
             case _:
                 pass

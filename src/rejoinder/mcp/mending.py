@@ -90,13 +90,13 @@ def mend_list(method: str, result: Json, check: Check) -> tuple[Json, tuple[str,
     result = _mend_envelope(result, field, check)
     kept: list[Any] = []
     for number, entry in enumerate(entries):
-        mended, told = _mend_entry({**result, field: [entry]}, field, check)
+        mended, details = _mend_entry({**result, field: [entry]}, field, check)
         name = _name_of(entry) or f"number {number + 1}"
         if mended is not None:
             kept.append(mended)
-        if told:
+        if details:
             what = "left out" if mended is None else "mended"
-            flaws.append(f"{_SINGULAR[method]} {name} was {what}: {'; '.join(told)}")
+            flaws.append(f"{_SINGULAR[method]} {name} was {what}: {'; '.join(details)}")
     result[field] = kept
     return result, tuple(flaws)
 
@@ -192,7 +192,7 @@ def _mend_envelope(result: Json, field: str, check: Check) -> Json:
 
 
 def _mend_entry(result: Json, field: str, check: Check) -> tuple[Any, list[str]]:
-    told: list[str] = []
+    details: list[str] = []
     entry = result[field][0]
     for _ in range(_ROUNDS):
         try:
@@ -200,27 +200,27 @@ def _mend_entry(result: Json, field: str, check: Check) -> tuple[Any, list[str]]
         except Refused as refused:
             path, reason = refused.faults[0]
         else:
-            return entry, told
+            return entry, details
         if len(path) < 3 or not isinstance(entry, dict):
-            return None, [*told, reason]
+            return None, [*details, reason]
         name = str(path[2])
         entry = dict(cast("Json", entry))
         if name == "inputSchema":
             schema = _object_schema(entry.get(name))
-            told.append("its inputSchema is not the schema of an object")
+            details.append("its inputSchema is not the schema of an object")
             if schema is None or schema == entry.get(name):
-                return None, told
+                return None, details
             entry[name] = schema
         elif name in entry and name not in {"name", "uri", "uriTemplate", "role", "content"}:
-            told.append(f"{name}: {reason}")
+            details.append(f"{name}: {reason}")
             del entry[name]
         elif name == "name" and "name" not in entry and isinstance(entry.get("uri"), str):
-            told.append("it has no name")
+            details.append("it has no name")
             entry["name"] = entry["uri"]
         else:
-            return None, [*told, f"{name}: {reason}"]
+            return None, [*details, f"{name}: {reason}"]
         result = {**result, field: [entry]}
-    return None, told
+    return None, details
 
 
 def _object_schema(schema: Any) -> Json | None:
@@ -355,12 +355,12 @@ def _mend_part(part: Any, check: Check) -> tuple[Json, str]:
         return {"type": "text", "text": _json(found)}, f"its type {str(kind)[:_SHOWN]!r} is unknown"
     if kind == "resource_link" and "name" not in found and isinstance(found.get("uri"), str):
         found = {**found, "name": found["uri"]}
-    told = ""
+    flaw = ""
     if kind == "image" and not found.get("mimeType") and (shown := _shown_type(found.get("data"))):
         found = {**found, "mimeType": shown}
-        told = "its type was missing and was taken from its bytes"
+        flaw = "its type was missing and was taken from its bytes"
     if _passes(check, {"content": [found]}):
-        return found, told
+        return found, flaw
     core = {"type": kind, **{name: found[name] for name in _CORE[kind] if name in found}}
     if _passes(check, {"content": [core]}):
         return core, "fields beside its content are not valid"

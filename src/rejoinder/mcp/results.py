@@ -350,9 +350,9 @@ def _repeated(result: CallResult, limit: int) -> bool:
     if len(result.parts) > _COMPARED or sum(len(text or "") for text in texts) > limit:
         return True  # there is no room for more
     values = [_value(text) for text in texts if isinstance(text, str)]
-    told: list[Any] = [*values, *texts, values]
+    shown: list[Any] = [*values, *texts, values]
     structured = result.structured
-    if structured in told:
+    if structured in shown:
         return True
     # The Python SDK wraps what is not an object: {"result": 42}.
     if not isinstance(structured, dict):
@@ -360,7 +360,7 @@ def _repeated(result: CallResult, limit: int) -> bool:
     wrapped = cast("dict[str, Any]", structured)
     if list(wrapped) != ["result"]:
         return False
-    return wrapped["result"] in told or str(wrapped["result"]) in texts
+    return wrapped["result"] in shown or str(wrapped["result"]) in texts
 
 
 def _value(text: str) -> Any:

@@ -143,9 +143,9 @@ async def _check_reply(model: RealtimeModel) -> None:
     if model.capabilities.audio_output:
         assert seconds > 0, "the reply has no sound"
     assert not errors, f"errors were emitted: {errors}"
-    told = [found for found in metrics if found.request_id]
-    assert len(told) <= 1, f"{len(told)} metrics for one reply"
-    assert all(found.label == model.label for found in told), "metrics name another model"
+    found = [one for one in metrics if one.request_id]
+    assert len(found) <= 1, f"{len(found)} metrics for one reply"
+    assert all(one.label == model.label for one in found), "metrics name another model"
 
 
 async def _check_settings(model: RealtimeModel) -> None:
@@ -239,8 +239,8 @@ async def _check_together(model: RealtimeModel) -> None:
     """Several sessions of one model are used at once."""
     async with _session(model) as one, _session(model) as two:
         replies = await asyncio.gather(one.generate_reply(), two.generate_reply())
-        told = await asyncio.gather(*map(_read, replies))
-        assert all(text.strip() for text, _, _ in told), "one of two sessions got no reply"
+        answers = await asyncio.gather(*map(_read, replies))
+        assert all(text.strip() for text, _, _ in answers), "one of two sessions got no reply"
 
 
 async def _check_closing(model: RealtimeModel) -> None:

@@ -177,13 +177,13 @@ class SessionPlayer:
         response: Any = value.get("response")
         if not isinstance(response, dict):
             return frame
-        told = cast("dict[str, Any]", response)
+        details = cast("dict[str, Any]", response)
         if kind == "response.created" and self._asked:
-            self._refs[told["id"]] = self._asked.popleft()
-        ref = self._refs.get(told.get("id", ""))
+            self._refs[details["id"]] = self._asked.popleft()
+        ref = self._refs.get(details.get("id", ""))
         if ref is None:
             return frame
-        return json.dumps({**value, "response": {**told, "metadata": {"client_event_id": ref}}})
+        return json.dumps({**value, "response": {**details, "metadata": {"client_event_id": ref}}})
 
 
 class ReplaySocketTransport:

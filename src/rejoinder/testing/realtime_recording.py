@@ -199,8 +199,8 @@ class RecordingSocketTransport:
             socket = await self._inner.connect(request)
         except APIError as error:
             at = round(self._clock() - begin, 6)
-            told = RecordedError(type(error).__name__, cleaner.text(error.message), at)
-            self._write(SessionRecording(name, url=cleaner.url(request.url), error=told))
+            failure = RecordedError(type(error).__name__, cleaner.text(error.message), at)
+            self._write(SessionRecording(name, url=cleaner.url(request.url), error=failure))
             raise
         recorded = _RecordedSocket(
             socket,

@@ -203,8 +203,8 @@ class SoakServer(FaultServer):
         self.asked[number] += 1
         said = [int(i) for i in re.findall(rb"t%dw(\d+)" % number, request.body)]
         start = new = max(said) + 1 if said else 0
-        _, told, last_words = request.body.rpartition(_CONTINUE)
-        if told:  # begin with the last words, as instructed
+        _, instruction, last_words = request.body.rpartition(_CONTINUE)
+        if instruction:  # begin with the last words, as instructed
             last = [int(i) for i in re.findall(rb"t%dw(\d+)" % number, last_words)]
             start = max([start - 2, *last[:1]])
         words = [f"t{number}w{i} " for i in range(start, count)]
@@ -454,8 +454,8 @@ class Turns:
         if not isinstance(self.llm, FallbackAdapter):
             return False
         name = name_in_errors(self.llm.llms[index])
-        told = str(error)
-        return f"{name}: " in told and f"{name}: not asked" not in told
+        message = str(error)
+        return f"{name}: " in message and f"{name}: not asked" not in message
 
     async def _plain_turn(
         self, context: ChatContext, heard: _Heard, dice: random.Random, habit: Habit

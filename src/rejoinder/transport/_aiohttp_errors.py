@@ -34,9 +34,9 @@ def translate(
     error: Exception, request: Request, url: URL, owned: bool, proxy: Proxy | None
 ) -> APIError | ConfigurationError:
     """An error of aiohttp as one of ours, with a cause that is safe to show."""
-    told = _discreet(_translate(error, request, url, owned, proxy), request)
-    told.__cause__ = clean(error, request)
-    return told
+    translated = _discreet(_translate(error, request, url, owned, proxy), request)
+    translated.__cause__ = clean(error, request)
+    return translated
 
 
 def _translate(

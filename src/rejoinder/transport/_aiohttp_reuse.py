@@ -215,7 +215,7 @@ def _acknowledged(socket: Any) -> int:
     if sys.platform != "linux":
         return 0
     try:
-        told = socket.getsockopt(socket_module.IPPROTO_TCP, socket_module.TCP_INFO, 128)
+        info = socket.getsockopt(socket_module.IPPROTO_TCP, socket_module.TCP_INFO, 128)
     except OSError:  # not TCP, or closed
         return 0
-    return int.from_bytes(told[_BYTES_ACKNOWLEDGED], sys.byteorder)
+    return int.from_bytes(info[_BYTES_ACKNOWLEDGED], sys.byteorder)

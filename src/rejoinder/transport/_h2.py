@@ -382,8 +382,8 @@ class H2Stream(asyncio.Protocol):
         except h2.exceptions.ProtocolError as error:
             self._flush()
             http1 = began.startswith(b"HTTP/1")
-            told = "the server speaks HTTP/1" if http1 else f"it is not HTTP/2 ({error})"
-            self._finish(Closed(None, f"{self._place}: the answer cannot be read: {told}"))
+            why = "the server speaks HTTP/1" if http1 else f"it is not HTTP/2 ({error})"
+            self._finish(Closed(None, f"{self._place}: the answer cannot be read: {why}"))
             return False
         for event in events:
             self._handle(event)
@@ -427,8 +427,8 @@ class H2Stream(asyncio.Protocol):
         self._at = position
         return b"".join((*kept, data[start:position])), count == _AT_ONCE
 
-    def _disconnected(self, told: str) -> None:
-        how = Closed(None, told)
+    def _disconnected(self, reason: str) -> None:
+        how = Closed(None, reason)
         if self._reading is None:
             self._finish(how)
         else:
@@ -474,9 +474,9 @@ class H2Stream(asyncio.Protocol):
                 self._wake_receiver()
             return
         debug = payload[8:208].decode("utf-8", "replace").strip()
-        told = f": {debug}" if debug.isprintable() and debug else ""
+        details = f": {debug}" if debug.isprintable() and debug else ""
         self._finish(
-            Closed(None, f"the server ended the connection (GOAWAY {_error_name(code)}{told})")
+            Closed(None, f"the server ended the connection (GOAWAY {_error_name(code)}{details})")
         )
 
     # -- inside ------------------------------------------------------------------------------
@@ -493,8 +493,8 @@ class H2Stream(asyncio.Protocol):
             APIConnectionError: the stream has ended.
         """
         if self._end is not None or self._ended_sending:
-            told = self._end.reason if self._end is not None else "closed by this side"
-            raise APIConnectionError(f"the stream has ended; nothing can be sent ({told})")
+            reason = self._end.reason if self._end is not None else "closed by this side"
+            raise APIConnectionError(f"the stream has ended; nothing can be sent ({reason})")
         if self._paused or not self._told_settings:
             return 0
         window = self._h2.local_flow_control_window(self._stream)
@@ -601,9 +601,9 @@ async def _through(
         transport.write(("\r\n".join(lines) + "\r\n\r\n").encode())
         status, rest = await tunnel.answer
         if status != "200":
-            told = f"answered {status} instead of opening" if status else "did not open"
+            outcome = f"answered {status} instead of opening" if status else "did not open"
             raise APIConnectionError(
-                f"{place}: the proxy {origin_of(where)} {told} a tunnel",
+                f"{place}: the proxy {origin_of(where)} {outcome} a tunnel",
                 retryable=not status or status.startswith("5"),
             )
         stream = H2Stream(place)

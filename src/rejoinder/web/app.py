@@ -249,18 +249,18 @@ class _Server:
         and the conversation named by ``?thread=``, if it exists."""
         found = await self._found(request)
         id = request.query_params.get("thread")
-        told: dict[str, Any] = {"settings": self._settings(), "conversations": found}
+        facts: dict[str, Any] = {"settings": self._settings(), "conversations": found}
         if id:
             try:
                 thread = self._threads.thread(id)
                 await thread.settled()
-                told["thread"] = await self._shown(thread)
+                facts["thread"] = await self._shown(thread)
             except (
                 StoreError,
                 ConfigurationError,
             ) as error:  # the other conversations can still be used
-                told["problem"] = str(error)
-        return _AsciiJson(told)
+                facts["problem"] = str(error)
+        return _AsciiJson(facts)
 
     async def conversations(self, request: Request) -> Response:
         """The conversations, the latest first; with ``?search=`` those that hold all words."""
@@ -367,12 +367,14 @@ class _Server:
         one = seen_in([run.timeline.events])
         rest = seen_in([each.timeline.events for each in self._threads.runs])
         names = self._team.asked_as
-        told = await asyncio.to_thread(compare, names, one, rest, [self._team.policy, *policies])
-        return _AsciiJson(told)
+        comparison = await asyncio.to_thread(
+            compare, names, one, rest, [self._team.policy, *policies]
+        )
+        return _AsciiJson(comparison)
 
 
-def _missing(told: str) -> Response:
-    return _AsciiJson({"error": told}, 404)
+def _missing(message: str) -> Response:
+    return _AsciiJson({"error": message}, 404)
 
 
 async def _json(request: Request) -> Any:

@@ -150,8 +150,8 @@ async def _drain(receive: Receive, size: int) -> None:
             return
 
 
-async def _refuse(send: Send, status: int, told: str) -> None:
-    body = json.dumps({"error": told}).encode()
+async def _refuse(send: Send, status: int, message: str) -> None:
+    body = json.dumps({"error": message}).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),

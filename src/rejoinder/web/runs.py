@@ -248,11 +248,11 @@ class Run:
         writer = self._writer
         if thread.running is not None:
             yield writer.started()
-            for told in writer.failed(
+            for failure in writer.failed(
                 f"the conversation {thread.id!r} has a run already; wait for its end, or stop it",
                 "busy",
             ):
-                yield told
+                yield failure
             return
         thread.running = self
         work = asyncio.create_task(self._work(), name=f"run {self.id}")
@@ -267,8 +267,8 @@ class Run:
                 while self._notes:
                     yield self._notes.popleft()
                 if event is not None:
-                    for told in self._told(event, at):
-                        yield told
+                    for piece in self._told(event, at):
+                        yield piece
                     if isinstance(event, Done | BaseException):
                         return
         finally:

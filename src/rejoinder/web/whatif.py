@@ -101,7 +101,7 @@ def compare(
         assumed: seconds to the first output of a model that was never asked.
     """
     models: list[SimulatedModel] = []
-    told: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
     for name in names:
         seen, source = one.get(name), "this turn"
         if seen is None or not seen.attempts:
@@ -110,9 +110,9 @@ def compare(
             seen, source = Seen([assumed]), "assumed"
         models.append(seen.model())
         middle = statistics.median(seen.latencies) if seen.latencies else None
-        told.append({"model": name, "source": source, "median": middle, "silent": seen.silent,
+        found.append({"model": name, "source": source, "median": middle, "silent": seen.silent,
                      "failed": seen.failed, "cut": seen.cut})  # fmt: skip
-    return {"models": told, "policies": [_result(models, policy) for policy in policies]}
+    return {"models": found, "policies": [_result(models, policy) for policy in policies]}
 
 
 def _result(models: list[SimulatedModel], policy: PolicyChoice) -> dict[str, Any]:

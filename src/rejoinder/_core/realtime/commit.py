@@ -62,8 +62,8 @@ def commit_heard(
     """
     messages = [item for item in items if isinstance(item, ChatMessage) and item.id in message_ids]
     texts = [message.text_content or "" for message in messages]
-    told = heard_of_text("".join(texts), until, sound)
-    kept = spread(texts, told)
+    heard = heard_of_text("".join(texts), until, sound)
+    kept = spread(texts, heard)
     gone: set[int] = set()
     for message, before, text in zip(messages, texts, kept, strict=True):
         if text == before:
@@ -74,4 +74,4 @@ def commit_heard(
             gone.add(id(message))
     if gone:
         items[:] = [item for item in items if id(item) not in gone]
-    return told
+    return heard

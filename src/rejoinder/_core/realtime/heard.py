@@ -165,14 +165,14 @@ def _cut_at_word(text: str, length: int) -> str:
     return text[: end or length].rstrip()
 
 
-def _prefix_of(whole: str, told: str) -> str:
-    """The prefix of `whole` that equals `told` apart from white space; `told` if there is no such
+def _prefix_of(whole: str, heard: str) -> str:
+    """The prefix of `whole` that equals `heard` apart from white space; `heard` if there is no such
     prefix."""
     position = 0
-    for word in told.split():
+    for word in heard.split():
         found = whole.find(word, position)
         if found < 0 or whole[position:found].strip():
-            return told
+            return heard
         position = found + len(word)
     return whole[:position]
 
@@ -205,27 +205,27 @@ def heard_of_text(text: str, until: float | str, sound: SoundMap | float | None)
     return _cut_at_word(text, int(len(text) * until / sound))
 
 
-def spread(texts: Sequence[str], told: str) -> list[str]:
-    """The heard part of each of `texts`, which were spoken one after another, if `told` is their
+def spread(texts: Sequence[str], heard: str) -> list[str]:
+    """The heard part of each of `texts`, which were spoken one after another, if `heard` is their
     heard text as a whole."""
     left: list[str] = []
     for number, text in enumerate(texts):
-        rest = _behind(told, text)
+        rest = _behind(heard, text)
         if rest is None or number == len(texts) - 1:
-            left.append(_prefix_of(text, told) if told.strip() else "")
-            told = ""
+            left.append(_prefix_of(text, heard) if heard.strip() else "")
+            heard = ""
         else:
             left.append(text)
-            told = rest
+            heard = rest
     return left
 
 
-def _behind(told: str, text: str) -> str | None:
-    """The rest of `told` after all words of `text`; ``None`` if `told` does not begin with them."""
+def _behind(heard: str, text: str) -> str | None:
+    """The rest of `heard` after all words of `text`; ``None`` if `heard` does not begin with them."""
     position = 0
     for word in text.split():
-        found = told.find(word, position)
-        if found < 0 or told[position:found].strip():
+        found = heard.find(word, position)
+        if found < 0 or heard[position:found].strip():
             return None
         position = found + len(word)
-    return told[position:]
+    return heard[position:]

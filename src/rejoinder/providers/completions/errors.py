@@ -255,9 +255,9 @@ def event_error(name: str | None, payload: bytes) -> object | None:
     data = jsontext.as_mapping(value)
     if data is None:
         return None
-    told = jsontext.as_mapping(data.get("base_resp"))
-    if told is not None:  # MiniMax
-        return told if told.get("status_code") else None
+    status = jsontext.as_mapping(data.get("base_resp"))
+    if status is not None:  # MiniMax
+        return status if status.get("status_code") else None
     if data.get("object") == "error" or ("usage" not in data and message_of(data)):
         return data
     return None

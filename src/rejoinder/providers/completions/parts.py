@@ -123,15 +123,15 @@ def known_part(place: str, part: Mapping[str, Any]) -> Any:
 def _is_whole(part: Mapping[str, Any]) -> bool:
     """Whether a part of a known type has only known members."""
     kind = part["type"]
-    told = {name for name, value in part.items() if value not in (None, [], "")} - {"type"}
+    members = {name for name, value in part.items() if value not in (None, [], "")} - {"type"}
     if kind in _TEXTS:
-        return told <= {"text"} and isinstance(part.get("text", ""), str)
+        return members <= {"text"} and isinstance(part.get("text", ""), str)
     if kind not in _IMAGES:
         return False
     url: Any = part["image_url"]
     image = cast("Mapping[str, Any]", url) if isinstance(url, Mapping) else part
     return (
-        told <= {"image_url", "detail"}
+        members <= {"image_url", "detail"}
         and (image is part or set(image) <= {"url", "detail"})
         and image.get("detail") in (None, *_DETAILS)
     )

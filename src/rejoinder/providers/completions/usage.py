@@ -48,20 +48,20 @@ def _read(raw: object) -> _Usage:
         return msgspec.convert(raw, _Usage)
     except msgspec.ValidationError:
         usage = jsontext.as_mapping(raw) or {}
-        told = _counted(_Usage(), usage)
+        counts = _counted(_Usage(), usage)
         inside = jsontext.as_mapping(usage.get("prompt_tokens_details")) or {}
         outside = jsontext.as_mapping(usage.get("completion_tokens_details")) or {}
-        told.prompt_tokens_details = _counted(_Inside(), inside)
-        told.completion_tokens_details = _counted(_Outside(), outside)
-        told.service_tier = jsontext.as_text(usage.get("service_tier"))
-        return told
+        counts.prompt_tokens_details = _counted(_Inside(), inside)
+        counts.completion_tokens_details = _counted(_Outside(), outside)
+        counts.service_tier = jsontext.as_text(usage.get("service_tier"))
+        return counts
 
 
-def _counted(told: Any, members: Mapping[str, Any]) -> Any:
-    for name in told.__struct_fields__:
+def _counted(counts: Any, members: Mapping[str, Any]) -> Any:
+    for name in counts.__struct_fields__:
         if name.endswith("_tokens"):
-            setattr(told, name, count(members, name))
-    return told
+            setattr(counts, name, count(members, name))
+    return counts
 
 
 _NO_INSIDE = _Inside()

@@ -128,8 +128,8 @@ class ChatRejoinder(BaseChatModel):
                 "with_structured_output: expected method 'function_calling', 'json_schema' or "
                 f"'json_mode' and no further arguments, got {method!r}, {kwargs}"
             )
-        told = {"kwargs": {"method": method}, "schema": schema}
-        model = self.bind(response_format=schema, ls_structured_output_format=told)
+        output_format = {"kwargs": {"method": method}, "schema": schema}
+        model = self.bind(response_format=schema, ls_structured_output_format=output_format)
         parser: Runnable[Any, Any] = JsonOutputParser()
         if isinstance(schema, type) and issubclass(schema, BaseModel):
             parser = PydanticOutputParser(pydantic_object=schema)

@@ -95,10 +95,10 @@ def _heard(text: str, replies: Sequence[Any], *, more: bool) -> tuple[list[Any],
     last: Any = None
     for reply in replies:
         said = text_of(reply)
-        told = "".join(said.split())
-        if rest and rest.startswith(told):
-            rest = rest[len(told) :]
-        elif told.startswith(rest) and not (more and not rest):
+        letters = "".join(said.split())
+        if rest and rest.startswith(letters):
+            rest = rest[len(letters) :]
+        elif letters.startswith(rest) and not (more and not rest):
             changes.append(reply.model_copy(update={"content": _beginning(said, len(rest))}))
             rest = ""
         else:

@@ -103,9 +103,9 @@ class ItemDecoder:
         if metadata is None and not self._whole and not written:
             return True
         pieces = list(self._streamed.get(place, {}).values())
-        told = text.strip()
-        return bool(told) and (
-            told in {piece.strip() for piece in pieces} or told == "".join(pieces).strip()
+        stripped = text.strip()
+        return bool(stripped) and (
+            stripped in {piece.strip() for piece in pieces} or stripped == "".join(pieces).strip()
         )
 
     def close(self) -> list[ChatChunk]:

@@ -363,17 +363,17 @@ def _start_apart(
         return engine
     code = _end(process)
     words.seek(0)
-    told = words.read(1 << 16).decode("utf-8", "replace")
+    log = words.read(1 << 16).decode("utf-8", "replace")
     words.close()
     if about.get("error") == "import":
         raise ConfigurationError(f"{_INSTALL} ({about['message']})")
     if not about and code not in (0, -9):
         raise ModelError(
             f"the engine crashed while loading {settings.path} (exit code {code}): "
-            f"{_reason(told) or 'it gave no reason'}",
+            f"{_reason(log) or 'it gave no reason'}",
             reason="engine",
         )
-    raise _refused(settings.path, _reason(told) or str(about.get("message", "it was killed")))
+    raise _refused(settings.path, _reason(log) or str(about.get("message", "it was killed")))
 
 
 def _refused(path: str, why: str) -> ModelError:
@@ -384,13 +384,13 @@ def _refused(path: str, why: str) -> ModelError:
     )
 
 
-def _reason(told: str) -> str:
+def _reason(log: str) -> str:
     """The first error in the engine's log."""
-    for line in told.splitlines():
+    for line in log.splitlines():
         _, mark, text = line.partition(" E ")
         if mark:
             return text.partition(": ")[2].strip() or text.strip()
-    lines = told.strip().splitlines()
+    lines = log.strip().splitlines()
     return lines[-1].strip() if lines else ""
 
 

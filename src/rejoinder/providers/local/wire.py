@@ -249,10 +249,12 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIErr
     if isinstance(value, dict):
         inner: Any = cast("dict[str, Any]", value).get("error")
         if isinstance(inner, dict):
-            told = cast("dict[str, Any]", inner)
-            if told.get("type") == "exceed_context_size_error":
+            details = cast("dict[str, Any]", inner)
+            if details.get("type") == "exceed_context_size_error":
                 return ContextOverflowError(
-                    int(told.get("n_prompt_tokens") or 0), int(told.get("n_ctx") or 0), body=told
+                    int(details.get("n_prompt_tokens") or 0),
+                    int(details.get("n_ctx") or 0),
+                    body=details,
                 )
     error = wire.decode_error(status, headers, body)
     return error if status == 503 else error.but(retryable=False)

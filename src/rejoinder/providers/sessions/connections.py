@@ -313,8 +313,8 @@ class Connections:
                 return
             except Exception as error:  # from a transport, or from a function that returns the key
                 logger.exception("no connection can be made")
-                told = f"no connection can be made: {type(error).__name__}: {error}"
-                self._owner.failed(APIError(told, retryable=False))
+                message = f"no connection can be made: {type(error).__name__}: {error}"
+                self._owner.failed(APIError(message, retryable=False))
                 return
             self._install(link)
             lost, how = await self._watch()

@@ -291,8 +291,8 @@ class Link:
                 self._ended(frame)
                 return
             if may_be_crowded(frame) and await _is_crowded(frame):
-                told = f"a frame of {len(frame)} bytes holds more than {MAX_VALUES:,} values"
-                self._handle(ServiceFailed(WireError(f"{told}; it was not read")))
+                problem = f"a frame of {len(frame)} bytes holds more than {MAX_VALUES:,} values"
+                self._handle(ServiceFailed(WireError(f"{problem}; it was not read")))
             else:
                 self._receive(frame)
             # Waiting for the next frame must not keep this one and its sound in memory.
@@ -313,15 +313,15 @@ class Link:
         if events and isinstance(events[-1], AudioDelta | SoundMade | TextDelta):
             return
         now = asyncio.get_running_loop().time()
-        told = ""
+        problem = ""
         if self._frames.one_more(now):
-            told = self._frames.told("frames without output")
+            problem = self._frames.told("frames without output")
         for event in events:
             if isinstance(event, ReplyStarted | SpeechStarted) and self._turns.one_more(now):
-                told = self._turns.told("turns")
-        if told:
+                problem = self._turns.told("turns")
+        if problem:
             self.flooded = True
-            self.abort(told)
+            self.abort(problem)
 
     def _handle(self, event: Event) -> None:
         try:

@@ -92,8 +92,8 @@ class WireSession(RealtimeSession[TEvent]):
         try:
             self._loop = asyncio.get_running_loop()
         except RuntimeError:
-            told = f"{type(self).__name__}: no event loop is running; make sessions in a coroutine"
-            raise RuntimeError(explained(told, "no loop")) from None
+            text = f"{type(self).__name__}: no event loop is running; make sessions in a coroutine"
+            raise RuntimeError(explained(text, "no loop")) from None
         self._describe_tools = describe_tools
         self._options = options
         self._traits = make_protocol().traits
@@ -646,8 +646,8 @@ class WireSession(RealtimeSession[TEvent]):
     def _transcribed(self, event: m.Transcript) -> None:
         if not event.text.isascii():
             event = msgspec.structs.replace(event, text=jsontext.heal(event.text))
-        told = self._turns.transcribed(event)
-        if told is None:
+        completed = self._turns.transcribed(event)
+        if completed is None:
             return
         if event.usage is not None:
             self._bills.transcribed(event.item_id, event.usage)
@@ -657,7 +657,7 @@ class WireSession(RealtimeSession[TEvent]):
             self._conversation.set_transcript(event.item_id, event.text, event.confidence)
         elif event.text:
             self._conversation.set_partial(event.item_id, event.text)
-        self.emit("input_audio_transcription_completed", told)
+        self.emit("input_audio_transcription_completed", completed)
         self._connections.swap_if_due()
 
     def _refused(
