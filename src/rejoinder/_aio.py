@@ -545,7 +545,7 @@ async def in_thread(
             outcome = None, error
         try:
             loop.call_soon_threadsafe(tell, outcome)
-        except RuntimeError:  # the loop is closed, so nothing waits any more
+        except RuntimeError:  # the loop is closed, so nothing waits for the result
             give_up(outcome)
 
     threading.Thread(target=run, name=name, daemon=True).start()

@@ -210,7 +210,7 @@ class Tasks:
             self._session.append_thinking(_CANCELLED, delegation_id=delegation_id)
 
     def stop(self) -> None:
-        """The session is over: stop all tasks, and take no more."""
+        """The session is over: stop all tasks, and accept no further ones."""
         self._over = True
         for task in self._running.values():
             task.cancel()

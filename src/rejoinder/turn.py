@@ -180,7 +180,7 @@ def run_turn(
         llm: the model.
         chat_ctx: the conversation; the turn appends its messages and calls to it. A string is the
             user's message in a new one, `Turn.chat_ctx`.
-        tools: what the model may call. A list is read anew at every step, so a toolset may change.
+        tools: tools for the model. A list is read again at every step, so a toolset may change.
         max_steps: how many requests may end in tool calls.
         tool_choice: for the first request; a forced choice is not repeated for the later ones.
         parallel_tool_calls: whether several calls may come in one reply.

@@ -147,7 +147,7 @@ class OutputSpec:
 
 class PartialOutput:
     """Reads a value while its text arrives in pieces. The work is linear in the text: the longer it
-    is, the more has to arrive before it is read anew. More values than `MAX_VALUES` are not read.
+    is, the more must arrive before it is parsed again. More values than `MAX_VALUES` are not read.
 
     Args:
         spec: the type of the value.

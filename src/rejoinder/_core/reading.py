@@ -36,7 +36,7 @@ def mappings(values: object, where: str) -> Iterable[tuple[str, Mapping[str, Any
     """Each entry with its place; objects of an SDK become mappings.
 
     Raises:
-        ValueError: `values` is not a list, or an entry is neither a mapping nor such an object.
+        ValueError: `values` is not a list, or an entry is neither a mapping nor an object of an SDK.
     """
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         raise ValueError(f"{where}: expected a list, got {type(cast('object', values)).__name__}")

@@ -119,7 +119,7 @@ def evaluate(expression: str) -> int | float:
     functions. Nothing else is accepted, and no code is executed.
 
     Raises:
-        ValueError: it is not such an expression, or its value is not a number or too large.
+        ValueError: it is another expression, or its value is not a number or is too large.
     """
     if len(expression) > _MAX_LENGTH:
         raise ValueError(f"longer than {_MAX_LENGTH} characters")

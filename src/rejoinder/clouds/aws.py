@@ -277,8 +277,8 @@ class AWSCredentials:
             names.update(cls.__name__ for cls in type(cause).__mro__)
             cause = cause.__cause__ or cause.__context__
         # botocore's error quotes the output of a credential process.
-        told = shorten(redact(one_line(str(error)), self._secrets())) or type(error).__name__
-        text = f"AWS credentials cannot be read: {told}"
+        reason = shorten(redact(one_line(str(error)), self._secrets())) or type(error).__name__
+        text = f"AWS credentials cannot be read: {reason}"
         if names & _TRANSIENT:
             return APIConnectionError(text)
         return ConfigurationError(text)

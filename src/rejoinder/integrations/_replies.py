@@ -160,7 +160,7 @@ def refuse_unknown_parts(items: Iterable[ChatItem], adapter: str) -> None:
     """Refuse content of instructions and user messages that this package cannot send.
 
     Raises:
-        ConfigurationError: a message holds such a part. It names the part's type.
+        ConfigurationError: a message holds a part that cannot be sent. It names the part's type.
     """
     for item in items:
         if not isinstance(item, ChatMessage) or item.role == "assistant":

@@ -78,8 +78,8 @@ class _GuardedRead:
 
     @staticmethod
     def _bounded(item: SessionMessage | Exception) -> SessionMessage | Exception:
-        """`item`, or what stands for one that the SDK would read for too long. Our own transports
-        have refused such a message before it was parsed; others have not."""
+        """`item`, or an error in place of a message that the SDK would read for too long. Our own
+        transports refuse these before they are parsed; others do not."""
         match item:
             case SessionMessage(message=types.JSONRPCResponse() as answer):
                 if is_crowded(answer.result):

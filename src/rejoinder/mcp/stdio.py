@@ -339,7 +339,7 @@ class Outbox(asyncio.BaseProtocol):
         self._release()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        # Nothing can be sent any more, so no answers will follow.
+        # Nothing more can be sent, so no answers will follow.
         self._closed = self._lost = True
         self._release()
         self._inbox.end()

@@ -170,7 +170,7 @@ class ProcessGroup:
         self._reaped.wait(1.0)
 
     def discard(self) -> None:
-        """End a group that is not needed any more. Blocking."""
+        """End a group that is no longer needed. Blocking."""
         self.stop(grace=0.0, term=0.3)
         self.close_pipes()
 

@@ -109,7 +109,7 @@ def measure_memory() -> Generator[MemoryUse, None, None]:
         tracemalloc.start()
     start, peak = tracemalloc.get_traced_memory()
     for outer in _measuring:
-        outer.see(peak)  # there is one peak for all, and it starts anew below
+        outer.see(peak)  # there is one peak for all blocks, which is reset below
     tracemalloc.reset_peak()
     use = MemoryUse(start)
     _measuring.append(use)

@@ -99,7 +99,7 @@ class MarkSplitter:
         self._mode = _Mode.TEXT
         self._ends: tuple[str, ...] = ()
         self._first = False  # inside of a thought that no mark has opened, and nothing came yet
-        self._unclosed: list[str] | None = None  # the texts of such a thought
+        self._unclosed: list[str] | None = None  # the texts of that thought
         self._header = ""
         self._pending = ""
         self._trim = False

@@ -135,7 +135,7 @@ class KeptSound(Generic[T]):
         self._commits += 1
 
     def committed(self, turn_id: str | None = None) -> None:
-        """The service confirmed a commit, the oldest of those that are kept or one of its own.
+        """The service confirmed a commit: the oldest kept one, or one that it made itself.
 
         Args:
             turn_id: the message that the sound became; its sound is kept until `written`. Words

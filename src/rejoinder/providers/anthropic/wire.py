@@ -459,7 +459,7 @@ class MessagesReader:
             call.text(),
             {"anthropic": {**kept, **self._from}} if kept else None,
         )
-        self._record.append(_LOST)  # such a reply continues with the results, not by itself
+        self._record.append(_LOST)  # this reply continues with the results, not by itself
 
     # -- the end -----------------------------------------------------------------------------
 

@@ -168,7 +168,7 @@ def _check_thinking(model: str, rules: LiveRules, thinking: Any) -> None:
 
 
 def longest(rules: LiveRules, settings: Mapping[str, Any]) -> float | None:
-    """The age in seconds at which a session of these settings should be begun anew."""
+    """The age in seconds at which a new session should replace one with these settings."""
     limit = math.inf if rules.session_limit is None else rules.session_limit
     if not settings.get("contextWindowCompression"):
         limit = min(limit, _UNCOMPRESSED)

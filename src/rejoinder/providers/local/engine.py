@@ -242,7 +242,7 @@ async def acquire(settings: EngineSettings) -> Lease:
         entry.users += 1
     try:
         loaded = asyncio.wrap_future(entry.future)
-        loaded.add_done_callback(_seen)  # even if nothing waits for it any more
+        loaded.add_done_callback(_seen)  # even if nothing waits for it
         await asyncio.shield(loaded)
         return Lease(entry)
     except BaseException:

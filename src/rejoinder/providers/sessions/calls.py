@@ -60,7 +60,7 @@ class Calls:
         return wanted
 
     def settle(self, call_id: str, state: State) -> None:
-        """The call needs no answer any more."""
+        """The call no longer needs an answer."""
         keep(self._states, call_id, state)
         self._open.pop(call_id, None)
 

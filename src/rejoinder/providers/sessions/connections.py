@@ -104,7 +104,7 @@ class Connections:
         dial: opens a socket.
         make_protocol: makes the protocol object of one connection.
         options: timeout and retries of connecting.
-        max_duration: age in seconds at which a session is begun anew.
+        max_duration: age in seconds at which a new session replaces this one.
         silence: seconds without any event after which a service counts as dead.
         standby: seconds that a connection may stay unused before it is replaced.
         pong: seconds that a healthy service may take to answer a probe.
