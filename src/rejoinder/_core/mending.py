@@ -37,7 +37,7 @@ _QUOTE_MARK: Final = '<|"|>'
 """Gemma's quote around a text."""
 QUOTED: Final = '<|\\"'
 """The beginning of this quote in a JSON text."""
-# Parsers on servers leave it whole, or without its end, and with the quote of JSON that it stood for
+# Parsers of servers leave the quote complete or truncated, with the JSON quote that it stands for
 # (vllm-project/vllm #44522, NousResearch/hermes-agent PR#7449).
 _QUOTES: Final = re.compile(r'<\|"(?:\|[>"]?)?(.*?)<\|"(?:\|[>"]?)?', re.DOTALL)
 # The same in a JSON text, where the quote at the end may have been taken for part of the mark.

@@ -54,7 +54,7 @@ class Cancel:
     lost: bool
     error: APIError | None = None
     blame: bool = True
-    """Whether the model is at fault. It is not if the turn's time ended before the model's own."""
+    """Whether the model is at fault. False if the turn's limit ended before the model's own limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -511,7 +511,7 @@ class Race:
     def _exhausted(self) -> list[Action]:
         """All models were asked."""
         if self.failures and all(judge(f.error).empty for f in self.failures):
-            return self._conclude(silent=self._deliberate_silence())  # they answered, with nothing
+            return self._conclude(silent=self._deliberate_silence())  # they gave empty answers
         since = self.failures[self._failures_before :]
         if self.resuming and self._cut_by and any(judge(f.error).empty for f in since):
             # Perhaps only the end of the reply was missing.

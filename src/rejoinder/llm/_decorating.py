@@ -257,8 +257,8 @@ def _own_name(function: Callable[..., Any]) -> str:
 
 
 def _taggable(function: Callable[..., Any], tag: str = INFO) -> Callable[..., Any]:
-    """The function itself, or a stand-in if it cannot have attributes or is already another tool by an
-    earlier decoration."""
+    """The function itself, or a stand-in if it cannot have attributes, or if an earlier decoration has
+    already made it a tool."""
     _refuse_uncallable(function)
     if isinstance(function, types.FunctionType):
         return _copy_of(function) if tag in function.__dict__ else function

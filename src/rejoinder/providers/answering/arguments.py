@@ -1,8 +1,8 @@
 """Assembles the arguments of one tool call from a server's pieces. Pure.
 
 Most servers send deltas. Others send growing snapshots, an empty object before the first argument, or
-the whole text again at the end; only the whole text shows which it was. Takes linear time: a text is
-parsed only when its brackets show that it has ended.
+the whole text again at the end. Only the whole text shows which of these a server does. Takes linear
+time: a text is parsed only when its brackets show that it has ended.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def asked_pause(error: Mapping[str, Any], message: str = "") -> float | None:
 
     Args:
         error: the error object.
-        message: its text, if a pause in it may be believed.
+        message: its text, if a pause in it can be trusted.
     """
     for entry in jsontext.as_list(error.get("details")):
         delay = (jsontext.as_mapping(entry) or {}).get("retryDelay")

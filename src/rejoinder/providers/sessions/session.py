@@ -261,8 +261,8 @@ class WireSession(RealtimeSession[TEvent]):
         return future
 
     def interrupt(self) -> None:
-        """Stop the running reply and all requested ones, if any. Open calls
-        get a placeholder: a service that waits for a result might stay silent for ever."""
+        """Stop the running reply and all requested ones, if any. Open calls get a placeholder: a
+        service that waits for a result might stay silent for ever."""
         self._apply(self._replies.interrupt(self._loop.time()))
         self._abandon_calls("The user interrupted. A result may follow as text.")
 

@@ -114,7 +114,7 @@ class Mistral(Completions):
             self.add(path, f"role {role} after role {before or 'none'}")
 
     def calls(self, path: str, calls: Any) -> list[str]:
-        # The outputs are only matched with calls that come after something else.
+        # The API does not match outputs with calls in the first message.
         if path == "messages[0].tool_calls" and calls:
             self.add(path, "the first message may not hold calls")
         return super().calls(path, calls)
@@ -210,7 +210,7 @@ class Responses(HistoryCheck):
         called: dict[str, str] = {}
         answered: set[str] = set()
         ids: set[str] = set()
-        thought = ""  # where a reasoning item waits for what it led to
+        thought = ""  # the path of a reasoning item whose product has not followed yet
         for path, item in self.list_of(messages, "input"):
             kind = item.get("type", "message" if "role" in item else None)
             item_id = item.get("id")
@@ -224,7 +224,7 @@ class Responses(HistoryCheck):
             is_given = is_answer or (kind == "message" and item.get("role") != "assistant")
             if kind != "reasoning":
                 if thought and (is_given or not item_id):
-                    self.add(thought, "reasoning without the item it led to")
+                    self.add(thought, "reasoning without the item that it produced")
                 thought = ""
             elif item_id is not None:
                 thought = thought or path
@@ -261,7 +261,7 @@ class Responses(HistoryCheck):
             elif not isinstance(kind, str):
                 self.add(f"{path}.type", "missing")
         if thought:
-            self.add(thought, "reasoning without the item it led to")
+            self.add(thought, "reasoning without the item that it produced")
         for call_id, path in called.items():
             if call_id not in answered:
                 self.add(path, f"no output for the call {call_id!r}")
