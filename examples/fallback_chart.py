@@ -27,7 +27,7 @@ from rejoinder.testing import Answer, Fault, FaultServer
 QUESTION = "Why is the sky blue? One sentence."
 ANSWER = ("Air ", "scatters ", "blue ", "light ", "more ", "than ", "red.")
 GOOD = Answer(text=ANSWER)
-# What the servers of the first and the second model do. A model that failed rests for a second or more;
+# The faults of the first and the second model's servers. A model that failed rests for a second or more;
 # then a probe tests it, and it is used again.
 FIRST = (
     GOOD,

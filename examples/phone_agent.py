@@ -58,7 +58,7 @@ class SpeechEngine:
         async for piece in speech:
             print(f"agent:  {piece.text}")
             for _ in range(0, len(piece.text) * 15, FRAME_MS):
-                # Each frame says how much sound a text became: so `heard` knows where the caller was.
+                # Each frame has the length of its sound, so `heard` knows what the caller heard.
                 speech.add_audio(piece, FRAME_MS)
                 await asyncio.sleep(FRAME_MS / 1000)
                 self.played += FRAME_MS

@@ -49,8 +49,8 @@ async def main() -> None:
                             print(f"so far: {value}")
                             shown = value
                         case Done(output=ticket):
-                            # Validated: a `Ticket`. If an answer does not fit, the model is told why
-                            # and asked again, twice at most.
+                            # Validated: a `Ticket`. If an answer does not fit, the model receives the
+                            # reason and is asked again, at most twice.
                             print(repr(ticket))
         except OutputMismatchError as error:
             raise SystemExit(f"no ticket could be made: {error}") from error

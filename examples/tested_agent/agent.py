@@ -22,8 +22,8 @@ async def forecast(city: str) -> str:
         city: its English name
     """
     if city not in FORECAST:
-        # The model reads this, and can ask the user. Any other exception is logged, and the model is
-        # told only that the tool failed.
+        # The model reads this, and can ask the user. Any other exception is logged, and the model
+        # learns only that the tool failed.
         raise ToolError(f"No forecast for {city}; known are {', '.join(FORECAST)}.")
     return FORECAST[city]
 

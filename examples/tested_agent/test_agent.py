@@ -60,8 +60,8 @@ def test_a_second_model_answers_when_the_first_breaks_off() -> None:
 
 
 def test_a_recorded_conversation(request: pytest.FixtureRequest) -> None:
-    """What a real provider answered once, byte by byte. `match="body"` compares what the agent sends
-    with what it sent then, so that a changed prompt or tool is noticed: record anew after it."""
+    """A recorded response of a real provider, byte by byte. `match="body"` compares the requests with
+    the recorded ones, so the test notices a changed prompt or tool. Record again after a change."""
     anew = request.config.getoption("--record")
 
     async def scenario() -> str:
