@@ -524,7 +524,7 @@ class Conversation:
             self._place(self._state.path())
 
     def _in_order(self, items: Sequence[ChatItem]) -> bool:
-        """Whether the logged ones of `items` are on the current branch, in the same order."""
+        """Whether the logged items among `items` are on the current branch, in the same order."""
         before = -1
         for item in items:
             if item.id in self._known:

@@ -41,7 +41,7 @@ class Due(NamedTuple):
 
 
 class Deadlines(NamedTuple):
-    """The limits of one call, in seconds; infinite where there is no limit."""
+    """The limits of one call, in seconds; infinite without a limit."""
 
     first_output: float
     between_outputs: float
@@ -64,8 +64,8 @@ class Deadlines(NamedTuple):
             progress_at: the last output of this attempt, if there was one.
             paused: reading is paused for a slow consumer. No output is due then, and only the limit
                 on the whole reply counts.
-            excused: seconds since the last output during which the event loop stood still. They
-                extend the limits on silence, not the limit on the whole reply.
+            excused: seconds since the last output in which the event loop was blocked. They extend
+                the limits on silence, not the limit on the whole reply.
         """
         whole = started_at + self.total
         if not paused:

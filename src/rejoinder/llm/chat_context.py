@@ -182,7 +182,7 @@ class ChatContext:
 
         Args:
             created_at: seconds since the epoch.
-            metrics: numbers about this message, kept as they are.
+            metrics: numbers about this message, kept unchanged.
             extra: opaque state by provider name.
 
         Raises:
@@ -622,7 +622,7 @@ class _ReadOnlyList(list[Any]):
 class _ReadOnlyChatContext(ChatContext):
     """A read-only view of a conversation: items cannot be added, removed or reordered.
 
-    It holds the items of the time when it was made. The items themselves are shared, not frozen.
+    It holds the items that existed when it was made. The items themselves are shared, not frozen.
     """
 
     error_msg: ClassVar[str] = (

@@ -133,7 +133,7 @@ class Reader(Protocol):
         ...
 
     def usage(self) -> CompletionUsage | None:
-        """What the provider has counted so far, also in a reply that is cut."""
+        """The token counts from the provider so far, even in a reply that is cut."""
         ...
 
 
@@ -222,7 +222,7 @@ class ReplyDecoder:
 
     @property
     def usage_so_far(self) -> CompletionUsage | None:
-        """What the provider has counted so far, also in a reply that is cut."""
+        """The token counts from the provider so far, even in a reply that is cut."""
         return self.reply.with_spent(self._reader.usage())
 
     @property

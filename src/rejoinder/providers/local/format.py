@@ -134,8 +134,8 @@ def request_body(
         "messages": list(messages),
         "stream": True,
         "stream_options": {"include_usage": True},
-        # Each batch of the prompt sends a sign of life; writing it to a closed connection is how
-        # the engine notices soonest that the reply is no longer wanted.
+        # The engine sends a sign of life for each batch of the prompt. Writing one is the soonest
+        # that it can notice a closed connection and stop.
         "return_progress": True,
     }
     if mode == "words":

@@ -216,7 +216,7 @@ class Connections:
         heard = max(link.heard_at, link.opened_at)
         asked = link.probed_at > link.heard_at
         due = heard + self._silence / 2
-        if asked:  # later than planned, if the loop stood still; the answer has the same time
+        if asked:  # later than planned, if the loop was blocked; the answer has the same time
             due = max(due, link.probed_at) + self._limit - self._silence / 2
         if due - uplink_at >= self._silence:
             due = math.inf  # no sound is sent, so the service has nothing to answer
