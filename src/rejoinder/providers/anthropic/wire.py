@@ -79,8 +79,9 @@ _COUNTS: Final = frozenset(
 _DIRECT: Final = {"type": "direct"}
 """The usual `caller` of a call: the model itself."""
 _SILENT: Final = frozenset({"redacted_thinking", "compaction", "fallback"})
-"""Blocks that are sent back unchanged and are not shown to the user. If another model took over
-(``fallback``), the API refuses thinking around it without it (code-yeongyu/senpi PR#99)."""
+"""Blocks that are sent back unchanged and are not shown to the user. A ``fallback`` block marks where
+another model took over. Without it, the API refuses the thinking around that place
+(code-yeongyu/senpi PR#99)."""
 _LOST: Final[dict[str, Any]] = {}
 """In the record of a reply: a block that cannot be sent back unchanged."""
 _PAUSED: Final = frozenset({"compaction", "pause_turn"})
@@ -207,9 +208,8 @@ class MessagesReader:
         self._blocks: dict[int, _Call | _State | _Text | None] = {}
         self._held_calls: list[tuple[_Call, list[dict[str, Any]]]] = []
         self._pending: list[dict[str, Any]] = []  # state that belongs to the next block
-        self._texts: list[
-            dict[str, Any]
-        ] = []  # before it, if anything of theirs has to be in order
+        # the texts before that state, if their order must be kept
+        self._texts: list[dict[str, Any]] = []
         self._record: list[dict[str, Any]] = []  # all blocks, to be sent back after a pause
         self._container: Mapping[str, Any] | None = None  # the container of Anthropic's tools
         self._usage: dict[str, Any] = {}
