@@ -1,7 +1,7 @@
 """Rough token counts, without a tokenizer.
 
-They serve the metrics of replies that were cut, budgets and trimming. Each place that reports one
-also reports that it is an estimate.
+They serve the metrics of replies that were cut, budgets and trimming. Each place that reports a
+count also reports that it is an estimate.
 """
 
 from __future__ import annotations

@@ -270,8 +270,8 @@ def tell_ignored(adapter: str, names: Iterable[str], logged: set[str]) -> None:
     if new:
         logged.update(new)
         logger.warning(
-            "%s: these settings are not passed on: %s; set what the provider has for them on the "
-            "rejoinder model",
+            "%s: these settings are not passed on: %s; set the provider's own settings on the rejoinder "
+            "model instead",
             adapter,
             ", ".join(new),
         )

@@ -36,7 +36,7 @@ class JSONObjectDecoder:
     def __init__(self, *, max_object: int = 1 << 24) -> None:
         self._max = max_object
         self._buffer = bytearray()
-        self._position = 0  # up to here the buffer has been looked at
+        self._position = 0  # the buffer has been searched up to here
         self._depth = 0
         self._text = False
         self._escaped = False

@@ -17,7 +17,7 @@ _IMAGE: Final[frozenset[Input]] = frozenset({"image"})
 _THINK: Final = (("<think>", "</think>"),)
 
 # -- xAI: presence_penalty, frequency_penalty and stop are refused by all models that reason (xAI's
-# guide); the effort by those that only reason one way: "Model grok-4.20-0309-reasoning does not
+# guide). Models with a fixed effort refuse the parameter: "Model grok-4.20-0309-reasoning does not
 # support parameter reasoningEffort" (NousResearch/hermes-agent #23435, measured again 2026-09).
 _GROK: Final = Family(
     name="grok",

@@ -81,7 +81,7 @@ def _user(reader: ItemReader, parts: list[tuple[str, dict[str, Any]]]) -> None:
         }
         kept = found.kept
         if further or kept:
-            # Its further members come before the parts in what is kept; the text is beside them.
+            # The kept state: the further members first, then the parts, with the text beside them.
             kept = read_result([(Unread(further), further), *parts_of_it]).kept
             kept["text"] = as_text(output)
         reader.output(

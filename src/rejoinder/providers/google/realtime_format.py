@@ -169,7 +169,7 @@ def image_blob(part: ImageContent) -> dict[str, str]:
     """A picture as ``inlineData``.
 
     Raises:
-        ConfigurationError: it is an address, or of a type that the API does not take.
+        ConfigurationError: it is an address, or of a type that the API does not accept.
     """
     from rejoinder._core.images import serialize_image
 
@@ -211,7 +211,7 @@ def function_response(
     Args:
         item: the result.
         name: of the function.
-        call_id: the id that the service gave; ``None`` where it gave none.
+        call_id: the id from the service; ``None`` if it sent none.
         scheduling: when the model should speak about it.
         media: the model takes pictures as results; otherwise they are described.
     """

@@ -19,7 +19,7 @@ from rejoinder.providers.completions.parts import (
 
 __all__ = ["from_input"]
 
-# Ids and whether an item is complete are its server's; items of ours have their own.
+# The id and the status belong to the server; our items have their own.
 _OWN = frozenset({"type", "id", "status"})
 _MESSAGE = _OWN | {"role", "content", "phase"}
 _CALL = _OWN | {"call_id", "name", "arguments", "input"}

@@ -24,7 +24,7 @@ class Google(HistoryCheck):
     def run(self, messages: list[Any]) -> None:
         waiting: list[tuple[Any, Any]] = []
         before = ""
-        steps: list[tuple[str, bool]] = []  # of the last turn: where, and whether it is signed
+        steps: list[tuple[str, bool]] = []  # of the last turn: each path, and whether it is signed
         for path, content in self.list_of(messages, "contents"):
             role = content.get("role", "user")
             if role not in ("model", "user"):
