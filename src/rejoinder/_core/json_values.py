@@ -31,8 +31,8 @@ SLICE: Final = 1 << 14
 _TEXT: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _REST_OF_TEXT: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _END: Final = b'\0"'
-"""Appended to a piece, so that a text that continues in the next piece is closed; the text may escape the
-first character. If the piece ends outside of a text, these characters remain unmatched."""
+"""Appended to a piece, to close a text that continues in the next one. The text may end in a backslash,
+which escapes the first character. If the piece ends outside of a text, both remain unmatched."""
 
 
 class ValueCounter:

@@ -404,7 +404,7 @@ def _has_pictures(value: Any) -> bool:
 
 
 def _told(part: Any) -> str:
-    """A part of a result in words. A picture that is sent beside them is only named."""
+    """A part of a result in words. A picture is sent beside the words, so it is only named in them."""
     if not isinstance(part, ImageContent):
         return _as_text(part)
     address = _address_of(part)

@@ -83,7 +83,7 @@ class _File:
             yield self._open()
         except (sqlite3.Error, OSError) as error:
             raise self._error(verb, error) from error
-        except UnicodeDecodeError as error:  # of a name, or of an error that quotes one
+        except UnicodeDecodeError as error:  # in a name, or in an error that quotes one
             raise self._error(verb, ValueError("it is damaged")) from error
         finally:
             self._lock.release()
@@ -141,12 +141,12 @@ class _File:
         elif _is_damage(error):
             remedy = _REMEDY_OF_DAMAGE
         elif isinstance(error, OSError):
-            why = error.strerror or why  # without a number, and without the path again
+            why = error.strerror or why  # `str` would add a number, and the path again
         return StoreError(explained(f"cannot {verb} {self._path}: {why}; {remedy}", "store"))
 
 
 class _RefusedError(sqlite3.DatabaseError):
-    """A sound file that this package does not use."""
+    """The file is intact, but this package refuses to use it."""
 
     def __init__(self, why: str, remedy: str) -> None:
         super().__init__(why)
@@ -154,8 +154,8 @@ class _RefusedError(sqlite3.DatabaseError):
 
 
 def _is_damage(error: Exception) -> bool:
-    """Whether the content of the file cannot be read, whatever happens around it."""
-    name = read(error, "sqlite_errorname", str) or ""  # errors that are raised here have none
+    """Whether the content of the file is unreadable, so another attempt would fail too."""
+    name = read(error, "sqlite_errorname", str) or ""  # errors raised in this module have none
     return name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or isinstance(
         error, (sqlite3.DataError, ValueError)
     )

@@ -30,8 +30,8 @@ class Timeline:
         events: ``{"t": seconds since the start, "part": number, "kind": ..., facts}``.
         exchanges: the traffic with providers, without secrets.
         metrics: the metrics of each request.
-        invented: a request that would have a price was answered by a server of this page, so its
-            cost, and that of the turn, is unknown.
+        invented: a server of this page answered a request that would otherwise have a price. So the
+            cost of the request, and that of the turn, is unknown.
     """
 
     now: Callable[[], float]

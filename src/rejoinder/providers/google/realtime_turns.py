@@ -103,8 +103,8 @@ class LiveTurns:
             self.calls.popitem(last=False)
 
     def will_speak(self, *, reply: bool) -> None:
-        """A result was sent. `reply`: the model speaks about it, and no longer about one that was
-        sent a moment ago."""
+        """A result was sent. `reply`: the model speaks about it, and no longer about the result
+        before it."""
         if reply and self.due == "result":
             self.overtaken += 1
         self.due = "result" if reply else None
