@@ -1,8 +1,8 @@
 """Computes the steps that turn one conversation into another.
 
 Pure. Items are matched by id; the first of several items with one id counts. The items that stay in
-place are a longest common subsequence, found in n log n steps by patience sorting. Among the longest
-ones, it is the same that the textbook table finds if it prefers to step back in the new list.
+place are a longest common subsequence, found in n log n steps by patience sorting. If there
+are several, it is the one that the textbook table finds when it prefers steps back in the new list.
 """
 
 from __future__ import annotations

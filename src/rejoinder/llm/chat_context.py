@@ -157,7 +157,7 @@ class ChatContext:
 
     @property
     def readonly(self) -> bool:
-        """Whether changing this context raises."""
+        """Whether changing this context raises an error."""
         return False
 
     def __repr__(self) -> str:

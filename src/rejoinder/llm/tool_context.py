@@ -1,4 +1,4 @@
-"""Tools: functions that a model may call, and the set of those that it is offered."""
+"""Tools: functions that a model may call, and the set of tools that is offered to it."""
 
 from __future__ import annotations
 

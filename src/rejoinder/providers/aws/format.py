@@ -58,8 +58,8 @@ def to_chat_ctx(
             with the user.
 
     Raises:
-        ValueError: an image cannot be read, is of a type that Bedrock does not take, or is an
-            URL: Bedrock takes only inline images.
+        ValueError: an image cannot be read, is of a type that Bedrock does not accept, or is a
+            URL: Bedrock accepts only inline images.
     """
     messages, system = to_turns(items, _DIALECT)
     if inject_dummy_user_message and (not messages or messages[0]["role"] != "user"):

@@ -42,7 +42,7 @@ _MAX_REFUSAL: Final = 1 << 16
 _LAST_WORD: Final = 0.2
 """Seconds allowed for sending the last frame."""
 _LEAVING: Final = 30.0
-"""Seconds assumed until an announced end without a time."""
+"""Seconds until the end of the session, if the service announces it without a time."""
 
 
 async def open_stream(

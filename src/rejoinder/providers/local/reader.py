@@ -70,7 +70,7 @@ class CallReader:
         self._fence = ""  # what opened was dropped with a call, and so will be what closes
         self._shown = ""  # the last of the text, to see what a bracket stands in
         self._blank: list[str] = []  # white space that is dropped if nothing follows it
-        self._listing = False  # a call was dropped; a comma now only parts it from the next one
+        self._listing = False  # a call was dropped; a comma now only separates it from the next one
         self._seen: set[Call] = set()
         self.dropped = False
         self.misfit: str | None = None
