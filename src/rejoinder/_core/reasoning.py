@@ -135,8 +135,8 @@ def resolve_reasoning(option: Option, family: Family) -> tuple[Reasoning, list[C
         level = nearest_effort(_level(option), efforts) if efforts else ""
         return Reasoning(True, level), [
             _told(
-                f"{option} tokens to think: {family.name} takes "
-                + (f"a level; now {level!r}" if level else "no measure; reasoning is on")
+                f"{option} tokens to think: {family.name} accepts "
+                + (f"a level; now {level!r}" if level else "no amount; reasoning is on")
             )
         ]
     if efforts:
@@ -210,7 +210,7 @@ def reasoning_fields(
         return _effort(wanted, family)
     match host.reasoning:
         case "none":
-            return {}, [_told(f"{host.name} has no words for reasoning")]
+            return {}, [_told(f"{host.name} has no option for reasoning")]
         case "reasoning":
             return {"reasoning": _of_openrouter(wanted)}, []
         case "effort":
@@ -227,10 +227,10 @@ def _effort(
             return {}, []
         return {"reasoning_effort": "none"}, []
     if "reasoning_effort" in family.refuses or (family.thinks == "always" and not family.words):
-        return {}, [_told(f"the reasoning of {family.name} cannot be measured")]
+        return {}, [_told(f"{family.name} accepts no amount of reasoning")]
     if host is not None and only_switches(family, host):
         measured = bool(wanted.effort) or wanted.budget is not None
-        changes = [_told(f"{host.name} takes no measure for {family.name}; reasoning is on")]
+        changes = [_told(f"{host.name} accepts no amount for {family.name}; reasoning is on")]
         return {"reasoning_effort": host.effort_on}, changes if measured else []
     level = wanted.effort or (
         _level(wanted.budget) if wanted.budget is not None else host.effort_on if host else "high"
@@ -290,7 +290,7 @@ def _of_converse(wanted: Reasoning, family: Family) -> tuple[dict[str, Any], lis
         }, []
     if family.words == "effort":
         return {"reasoning_effort": wanted.effort or "medium"}, []
-    return {}, [_told(f"Converse has no words for the reasoning of {family.name}")]
+    return {}, [_told(f"Converse has no option for the reasoning of {family.name}")]
 
 
 def _of_maker(wanted: Reasoning, family: Family, host: Host) -> tuple[dict[str, Any], list[Change]]:

@@ -329,7 +329,7 @@ class _Fitting:
             level = nearest_effort(said.effort, tuple(e for e in family.efforts if e != "none"))
         if level != said.effort:
             self.say(Reasoning(True, level))
-            self.tell("reasoning", f"{family.name} knows no effort {said.effort!r}: now {level!r}")
+            self.tell("reasoning", f"{family.name} has no effort {said.effort!r}: now {level!r}")
 
     def claude(self, said: Said) -> None:
         family = self.family
@@ -340,7 +340,7 @@ class _Fitting:
         elif said.on is False:
             if family.thinks == "always":
                 self.say(Reasoning(None))
-                self.tell("reasoning", f"{family.name} thinks always: 'disabled' was left out")
+                self.tell("reasoning", f"{family.name} always thinks: 'disabled' was left out")
         elif said.budget is not None and family.budget is None:
             level = said.effort or nearest_effort(_level_of(said.budget), family.efforts)
             self.say(Reasoning(True, level))

@@ -453,7 +453,7 @@ class _Bedrock:
 
     frame = (b"", b"", b"")
     content_type = "application/vnd.amazon.eventstream"
-    # A frame that claims 2 GiB less one byte, with the right checksum for saying so.
+    # A frame that declares a length of 2 GiB minus one byte, with a correct checksum.
     endless = (_U32.pack(0x7FFFFFFF) + _U32.pack(16) + _U32.pack(0xB1736A41), b"x")
 
     def __init__(self) -> None:
