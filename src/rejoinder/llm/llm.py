@@ -403,7 +403,7 @@ class LLMStream(ABC):
 
     async def __aenter__(self) -> Self:
         if self._task is None:
-            self._ensure_started()
+            self._about_to_wait()
         return self
 
     async def __aexit__(
@@ -470,10 +470,10 @@ class LLMStream(ABC):
             raise RuntimeError(explained(told, "other loop"))
 
     def _about_to_wait(self) -> None:
-        if self._task is None:
-            self._ensure_started()
-        elif self._loop is not asyncio.get_running_loop():
+        if self._task is not None:
             self._check_loop()
+        elif not self._closing:
+            self._start(asyncio.get_running_loop())
 
     def _abandon(self, error: APIError) -> None:
         """Raise `error` in the consumer although the attempt has not ended and may never end."""
@@ -484,10 +484,6 @@ class LLMStream(ABC):
         )
         self._lost = error
         self._event_ch.close()
-
-    def _ensure_started(self) -> None:
-        if not self._closing:
-            self._start(asyncio.get_running_loop())
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -534,6 +530,10 @@ class LLMStream(ABC):
             except Exception:  # from a subclass's property or a tracer: no reason to lose a reply
                 logger.exception("%s: cannot compute the cost of a reply", llm.label)
             self._event_ch.close()
+        # All went well, so `_ended` has nothing left to do, and its turn of the loop can be saved.
+        llm._streams.discard(self)
+        if self._task is not None:
+            self._task.remove_done_callback(self._ended)
 
     def _tell(self, span: AnyRequestSpan, outcome: BaseException | None) -> None:
         """Emit the metrics, if there is a listener, and end the span."""
@@ -603,8 +603,7 @@ class LLMStream(ABC):
                     deadline=self._started_at + total,
                     jitter=random.random(),  # noqa: S311  spreads retries, hides nothing
                 )
-                recoverable = isinstance(decision, retry.Wait)
-                self._emit_error(error, recoverable=recoverable)
+                self._emit_error(error, recoverable=isinstance(decision, retry.Wait))
                 if not isinstance(decision, retry.Wait):
                     if decision.reason == "no attempts left" and attempt > 0:
                         raise APIConnectionError(
