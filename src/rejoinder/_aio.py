@@ -177,6 +177,8 @@ class Chan(Generic[T]):
     def close(self) -> None:
         """No more values follow. Idempotent."""
         self.closed = True
+        # They often belong to the owner of this channel, which could not be freed at once then.
+        self._observe = self._waiting = None
         for waiter in (self.receiver, self.sender_waits):
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
@@ -705,6 +706,21 @@ async def test_cancelling_the_consumer_at_every_step_leaves_no_task() -> None:
         task.cancel()
         await asyncio.wait([task])
         assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_stream_that_has_ended_is_freed_at_once() -> None:
+    llm = Scripted(says("a", "b"))
+    gc.collect()
+    gc.disable()
+    try:
+        stream = llm.chat()
+        freed = weakref.ref(stream)
+        await stream.collect()
+        await asyncio.sleep(0)
+        del stream
+        assert freed() is None
+    finally:
+        gc.enable()
 
 
 async def test_an_abandoned_failure_is_not_reported_as_lost(

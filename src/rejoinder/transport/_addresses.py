@@ -88,7 +88,7 @@ def check_headers(headers: Mapping[str, str]) -> None:
         names = values = "\n"
     # Check all together first; the faulty field is found below.
     good = values.isascii() and values.isprintable() and "" not in headers
-    if good and _TOKEN.fullmatch(names):
+    if good and _are_names(names):
         return
     for name, value in headers.items():
         if isinstance(value, str) and value.isascii() and value.isprintable():
@@ -96,6 +96,11 @@ def check_headers(headers: Mapping[str, str]) -> None:
                 continue
             raise ConfigurationError(f"not a name for an HTTP header: {name!r}")
         _refuse_value(name, value)
+
+
+@lru_cache(maxsize=256)  # requests of one provider have the same names
+def _are_names(joined: str) -> bool:
+    return _TOKEN.fullmatch(joined) is not None
 
 
 def _refuse_value(name: str, value: object) -> None:

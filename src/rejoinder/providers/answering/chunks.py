@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from rejoinder import _stamps
 from rejoinder._core import jsontext
@@ -39,6 +39,10 @@ _TEXT_OVERHEAD: Final = 48
 _HOLDER: Final = re.compile(r"(?:functions|default_api)[.:]")
 _TOLERATED: Final = 1 << 19
 """Maximum bytes of an event for the tolerant, slower reader."""
+
+
+_no_names = cast("Callable[[], Collection[str]]", tuple)
+"""`tuple` itself: calling `tuple[str, ...]` costs a hidden exception."""
 
 
 class Step(Enum):
@@ -122,7 +126,7 @@ class Reply:
         self.failure: APIError | None = None
         self.unreadable = False
         self.sent: SentText | None = None
-        self.tool_names: Callable[[], Collection[str]] = tuple[str, ...]
+        self.tool_names: Callable[[], Collection[str]] = _no_names
         self._half = ""
         self._half_thought = ""
         self._kept = 0
