@@ -263,7 +263,7 @@ class _Reading:
         for picture in item.images:
             fault += picture_fault_in(item, picture, rules)
         if any(fault):
-            return "an output holds a picture that cannot be sent as it is"
+            return "an output holds a picture that cannot be sent unchanged"
         self.stateful = False
         self.last = "tool"
         return None

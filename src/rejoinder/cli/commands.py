@@ -43,12 +43,12 @@ def leave(code: int) -> NoReturn:
         _let_go(sys.stdout)
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.flush()
-    if _somebody_hangs():
+    if _a_thread_hangs():
         os._exit(code)  # a tool that never returns must not keep the process alive
     sys.exit(code)
 
 
-def _somebody_hangs() -> bool:
+def _a_thread_hangs() -> bool:
     """Whether a thread is still running shortly after everything was stopped."""
     me = threading.current_thread()
     deadline = time.monotonic() + _PATIENCE
