@@ -173,6 +173,7 @@ _DIALECT = BlockFormat(
     with_output=_with_output,
 )
 
+_NOTHING: Final = frozenset[str]()
 _CACHE_POINT = {"cachePoint": {"type": "default"}}
 
 
@@ -262,15 +263,12 @@ _INFERENCE: Final = {
 def _beside_documents(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
     """`messages`, with a text beside each document: "A text block must be included when using
     documents" (BerriAI/litellm #36499)."""
-    if not any("document" in block for message in messages for block in message["content"]):
-        return messages
-    return [
-        {**message, "content": [*message["content"], {"text": "(document)"}]}
-        if any("document" in block for block in message["content"])
-        and not any("text" in block for block in message["content"])
-        else message
-        for message in messages
-    ]
+    told = list(messages)
+    for place, message in enumerate(messages):
+        kinds = _NOTHING.union(*message["content"])
+        if "document" in kinds and "text" not in kinds:
+            told[place] = {**message, "content": [*message["content"], {"text": "(document)"}]}
+    return told
 
 
 def _choice(tool_choice: str | Mapping[str, Any]) -> dict[str, Any]:

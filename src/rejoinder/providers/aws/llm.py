@@ -247,11 +247,10 @@ class LLM(HttpLLM):
     def _address(self, region: str) -> str:
         return self._base_url or f"https://bedrock-runtime.{region}.{dns_suffix(region)}"
 
-    async def _model_url(self) -> str:
-        """The URL of the model; it never changes, once the region is known."""
-        if self._url is None:
-            path = f"model/{path_part('model', self._model)}/converse-stream"
-            self._url = build_url(self._address(await self._resolved_region()), path)
+    async def _find_url(self) -> str:
+        """The URL of the model; it does not change once the region is known."""
+        path = f"model/{path_part('model', self._model)}/converse-stream"
+        self._url = build_url(self._address(await self._resolved_region()), path)
         return self._url
 
     async def _ready(self) -> str:
@@ -279,7 +278,7 @@ class _Question(Question):
 
     async def request(self, body: bytes, connect_timeout: float | None) -> Request:
         llm, extras = self.llm, self.extras
-        url = await llm._model_url()
+        url = llm._url or await llm._find_url()
         if extras.query:
             url = build_url(url, query=extras.query)
         own = {"Accept": _CONTENT_TYPE, "Content-Type": "application/json"}
