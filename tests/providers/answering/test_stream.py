@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import gc
 import gzip
 import json
 import socket
 import time
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,7 +20,7 @@ import pytest
 from consumer import read
 from listening import listening
 from rejoinder.errors import APIConnectionError, APIStatusError, APITimeoutError
-from rejoinder.llm import ChatContext, ChoiceDelta
+from rejoinder.llm import ChatContext, ChoiceDelta, function_tool
 from rejoinder.metrics import LLMMetrics
 from rejoinder.providers import anthropic, google, openai
 from rejoinder.testing.leaks import Holdings, measure_memory, settled
@@ -106,6 +108,32 @@ def conversation() -> ChatContext:
 
 
 # -- leaving, wherever it stands -----------------------------------------------------------------
+
+
+@function_tool
+async def nothing() -> None:
+    """Do nothing."""
+
+
+@pytest.mark.parametrize("tools", [[], [nothing]])
+async def test_a_reply_that_has_ended_is_freed_at_once(tools: list[Any]) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(WHOLE)
+
+    async with serving(answer) as server:
+        llm = model(server.url)
+        gc.collect()
+        gc.disable()
+        try:
+            stream = llm.chat(chat_ctx=conversation(), tools=tools)
+            freed = weakref.ref(stream)
+            await stream.collect()
+            await asyncio.sleep(0)
+            del stream
+            assert freed() is None
+        finally:
+            gc.enable()
+            await llm.aclose()
 
 
 async def says_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

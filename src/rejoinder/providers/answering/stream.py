@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
@@ -236,7 +237,7 @@ class WireStream(LLMStream):
 
     async def _read(self, response: HttpResponse, decoder: ReplyDecoder) -> None:
         if self._tools:
-            decoder.know_tools(self._tool_names)
+            decoder.know_tools(partial(_names_of, self._tools))
         while not await pour(response, self._take):
             if self._much:
                 data, self._much = self._much, b""
@@ -288,9 +289,6 @@ class WireStream(LLMStream):
             if decoder.state in _OVER:
                 return
 
-    def _tool_names(self) -> Collection[str]:
-        return ToolContext(self._tools).function_tools.keys()
-
     async def _read_rest(self, response: HttpResponse, decoder: ReplyDecoder) -> None:
         """Read the usage, which may follow a whole answer.
 
@@ -339,6 +337,11 @@ class WireStream(LLMStream):
         except APIConnectionError:
             body = b""  # the status is enough
         return self._decode_error(response.status, headers, body)
+
+
+# Not a method: the decoder keeps it, and a stream that refers to itself is not freed at once.
+def _names_of(tools: list[Any]) -> Collection[str]:
+    return ToolContext(tools).function_tools.keys()
 
 
 def _remedy(status: int, model: str) -> str | None:
