@@ -100,6 +100,8 @@ class Chan(Generic[T]):
             left = list(self.unread)
             self.unread.clear()
             self._pass_on(left)
+        if self.closed:
+            self._passes = None  # as in `close`
         return True
 
     def _pass_on(self, values: Sequence[T]) -> None:
@@ -178,7 +180,7 @@ class Chan(Generic[T]):
         """No more values follow. Idempotent."""
         self.closed = True
         # They often belong to the owner of this channel, which could not be freed at once then.
-        self._observe = self._waiting = None
+        self._observe = self._waiting = self._passes = None
         for waiter in (self.receiver, self.sender_waits):
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)

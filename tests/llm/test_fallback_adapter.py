@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -129,6 +131,23 @@ async def test_a_silent_model_is_replaced_in_time(silence: list[Step]) -> None:
     start = asyncio.get_running_loop().time()
     assert await said(adapter) == (["b"], None)
     assert asyncio.get_running_loop().time() - start == pytest.approx(2.0, abs=0.02)
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("steps", [["a", "b"], ["a", 0.5, "b", 0.5]], ids=["at once", "in time"])
+async def test_a_reply_that_has_ended_is_freed_at_once(steps: list[Step]) -> None:
+    adapter = FallbackAdapter([Model("A", steps), Model("B", ["b"])])
+    gc.collect()
+    gc.disable()
+    try:
+        stream = adapter.chat(chat_ctx=question())
+        freed = weakref.ref(stream)
+        await stream.collect()
+        await asyncio.sleep(0)
+        del stream
+        assert freed() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.looptime

@@ -7,8 +7,8 @@ import asyncio
 import contextvars
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from rejoinder import _watch
@@ -83,7 +83,7 @@ class FallbackLLMStream(LLMStream):
         self._latest: ChatChunk | None = None  # the last chunk passed on
         self._asked_at: float | None = None
         self._race: Race | None = None
-        self._price: int | None = None
+        self._price: Callable[[], int] = cache(partial(estimate_history, self._history.items))
         settings = team.settings_for(conn_options)
         self._limits = settings.limits
         self._child_options = settings.child
@@ -149,7 +149,7 @@ class FallbackLLMStream(LLMStream):
             empty_is_fine=bool(items) and items[-1].type == "function_call_output",
             gate=team.gate,
             paces=team.paces,
-            price=self._price_of_a_request,
+            price=self._price,
             spent=self._race.spent if self._race is not None else 0,
         )
         self._children = []
@@ -510,11 +510,6 @@ class FallbackLLMStream(LLMStream):
         if causes:
             error.__cause__ = ExceptionGroup("why each model failed", causes)
         return error
-
-    def _price_of_a_request(self) -> int:
-        if self._price is None:
-            self._price = estimate_history(self._history.items)
-        return self._price
 
     # -- the models' input -------------------------------------------------------------------
 
