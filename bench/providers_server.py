@@ -233,7 +233,8 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
                     await CLOCK.stream(writer, count // 2 if kind == b"call" else count)
             writer.write(framed(last(count)) + b"0\r\n\r\n")
             await writer.drain()
-    except (asyncio.IncompleteReadError, ConnectionError):
+    except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+        # Cancelled when the server ends; Python 3.11 would print a traceback for each connection.
         pass
     finally:
         writer.close()

@@ -30,20 +30,6 @@ asyncio.set_event_loop(None)
 # The first model of pydantic that is built in a process looks for plugins in all folders of packages.
 prepare()
 
-MEASURING = "COVERAGE_PROCESS_CONFIG"
-"""The variable by which coverage measures child processes. Of the processes that tests start, those of
-the command line alone are measured (tests/cli): in the others it would change what they show."""
-KEPT = "REJOINDER_TESTS_MEASURE"
-"""Its value, while it is kept from child processes, also for the workers of pytest-xdist."""
-
-
-def keep_measuring_to_ourselves() -> None:
-    if MEASURING in os.environ:
-        os.environ[KEPT] = os.environ.pop(MEASURING)
-
-
-keep_measuring_to_ourselves()
-
 
 def pytest_configure() -> None:
     """Let looptime find out once whether a fixture makes a loop. It goes through all names of
@@ -58,11 +44,6 @@ def pytest_configure() -> None:
         return known[key]
 
     looptime_plugin._should_patch = should_patch
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_sessionstart() -> None:
-    keep_measuring_to_ourselves()  # a worker of pytest-xdist begins to measure this late
 
 
 @pytest.hookimpl(wrapper=True)
@@ -81,11 +62,6 @@ def pytest_collection_finish() -> None:
     look for unclosed connections ask for: it holds millions of objects, none of which can go."""
     gc.collect()
     gc.freeze()
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup() -> None:
-    keep_measuring_to_ourselves()  # coverage begins anew after a test with the marker `no_cover`
 
 
 settings.register_profile(
@@ -124,11 +100,12 @@ def read_as_usual() -> None:
 @cache
 def blocking_calls() -> BlockBuster:
     """The functions that may not be called: one table for all tests, as making it takes a millisecond."""
-    # The checks of options stand around what they call, also around what tests may call. Coverage
-    # takes a lock of its own when a thread enters a file.
-    return BlockBuster(
-        "rejoinder", excluded_modules=["rejoinder.testing", "rejoinder._options", "coverage"]
-    )
+    # The checks of options stand around what they call, also around what tests may call.
+    watch = BlockBuster("rejoinder", excluded_modules=["rejoinder.testing", "rejoinder._options"])
+    # Where coverage is measured, slipcover reads the source of each module that is imported.
+    for function in watch.functions.values():
+        function.can_block_in("slipcover/importer.py", "exec_module")
+    return watch
 
 
 @pytest.fixture(autouse=True)
@@ -147,13 +124,6 @@ def nothing_blocks_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
     finally:
         watch.deactivate()
-
-
-@pytest.fixture
-def measured_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes that the test starts count for the coverage, where it is measured."""
-    if KEPT in os.environ:
-        monkeypatch.setenv(MEASURING, os.environ[KEPT])
 
 
 @pytest.fixture(scope="session")

@@ -555,7 +555,6 @@ def many_values(n: int) -> Any:
 SHAPES = [wide, deep, chained, conjoined, united, many_values]
 
 
-@pytest.mark.no_cover  # the tests below go the same ways with less
 @pytest.mark.parametrize("dialect", ["openai", "anthropic.strict", "gemini", "kimi"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_work_is_bounded(shape: Callable[[int], Any], dialect: str) -> None:

@@ -26,12 +26,14 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 COMMAND = [sys.executable, "-m", "rejoinder.cli"]
 AT_THE_START = ("PYTHONPATH", "PYTHONUTF8", "PYTHONCOERCECLOCALE", "PYTHONIOENCODING", "LC_ALL")
 """Variables that only a fresh interpreter reads."""
-BESIDE = ("prompt_toolkit", "rich", "rejoinder.transport._aiohttp", "mcp.client.stdio", "coverage")
+BESIDE = ("prompt_toolkit", "rich", "rejoinder.transport._aiohttp", "mcp.client.stdio")
 PROVIDERS = ("anthropic", "google", "local", "openai")
 
 
@@ -92,13 +94,11 @@ def begin(
 def _waiting() -> socket.socket:
     """The process that waits, by the socket that leads to it."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     # It leaves us for the system's first process, as some tests look at all children of ours.
     subprocess.run(
         [sys.executable, __file__, str(theirs.fileno())],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        env=kept,
         pass_fds=[theirs.fileno()],
         start_new_session=True,
         check=True,
@@ -167,9 +167,31 @@ def become(
     sys.path[0] = folder
     sys.argv = ["rejoinder", *arguments]
     open_streams()
-    coverage = importlib.import_module("coverage")
-    coverage.process_startup(force=True)
     return arguments
+
+
+def measure() -> Callable[[], None]:
+    """Measure coverage from here on, where the tests are measured: the command runs in processes of its own.
+
+    Returns what writes down what was covered. The process of pytest adds it to its own.
+    """
+    folder = os.environ.get("SLIPCOVER_COVERAGE_DIR")
+    if folder is None:
+        return lambda: None
+    slipcover = importlib.import_module("slipcover")
+    # Lines to exclude are known to the process of pytest.
+    covered = slipcover.Slipcover(branch=True, exclude_lines=[])
+    sources = os.environ["SLIPCOVER_SOURCE"].split(",")
+    matcher = slipcover.FileMatcher(sources=sources, omit=os.environ["SLIPCOVER_OMIT"].split(","))
+    slipcover.ImportManager(covered, matcher).__enter__()
+
+    def write() -> None:
+        told = covered.get_coverage()
+        for file in told["files"].values():
+            file["missing_lines"] = file["missing_branches"] = []
+        Path(folder, f"coverage-gw-{os.getpid()}.json").write_text(json.dumps(told))
+
+    return write
 
 
 def open_streams() -> None:
@@ -193,6 +215,7 @@ def open_streams() -> None:
 def main(descriptor: int) -> None:
     if os.fork():
         os._exit(0)
+    write = measure()
     with socket.socket(fileno=descriptor) as asking:
         app = importlib.import_module("rejoinder.cli.app")
         cli = importlib.import_module("rejoinder.cli")
@@ -204,7 +227,9 @@ def main(descriptor: int) -> None:
         assert "readline" not in sys.modules, "it looks at the terminal when it is imported"
         gc.freeze()
         asked = serve(asking)
-    app.main(become(**asked))
+    arguments = become(**asked)
+    atexit.register(write)
+    app.main(arguments)
 
 
 if __name__ == "__main__":

@@ -23,11 +23,6 @@ class Provider:
 
 
 @pytest.fixture(autouse=True)
-def measured(measured_processes: None) -> None:
-    """The command runs as its users run it, in processes of its own, and is measured there."""
-
-
-@pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the command keeps things in a test."""
     folder = tmp_path / "home"

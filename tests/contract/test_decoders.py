@@ -177,7 +177,6 @@ LONG = [name for name in GENERATORS if name in LARGE or name == "long texts"]
 
 
 @pytest.mark.slow
-@pytest.mark.no_cover  # a short body goes the same ways
 @every_decoder
 @pytest.mark.parametrize("generator", LONG)
 def test_memory_is_bounded_for_any_large_event(row: Row, generator: str) -> None:

@@ -21,8 +21,6 @@ import pytest
 from rejoinder.cli.loop import LoopThread
 from rejoinder.testing import Answer, Call, Fault, FaultServer, RealtimeServer
 
-pytestmark = pytest.mark.no_cover  # programs of their own
-
 EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
 
 

@@ -90,7 +90,6 @@ def check(history: History, provider: str, options: dict[str, bool]) -> None:
         assert change.detail
 
 
-@pytest.mark.no_cover  # the tests below go the same ways, less often
 @pytest.mark.parametrize(("provider", "options"), VARIANTS, ids=lambda value: str(value))
 def test_a_thousand_histories(provider: str, options: dict[str, bool]) -> None:
     for seed in range(1000):

@@ -10,8 +10,6 @@ from types import ModuleType
 
 import pytest
 
-pytestmark = pytest.mark.no_cover  # programs of their own
-
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.no_cover  # programs of their own
-
 ROOT = Path(__file__).resolve().parents[2]
 SKILL = ROOT / "src" / "rejoinder" / ".agents" / "skills" / "rejoinder" / "SKILL.md"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md"), SKILL])

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.no_cover  # programs of their own
-
 # What is asked for; the modules that are missing; the extra.
 CASES = {
     "local": ("from rejoinder.providers import local; local.LLM()", ["xllamacpp"]),

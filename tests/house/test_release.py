@@ -17,7 +17,6 @@ ROOT = Path(__file__).parents[2]
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.no_cover,  # a program of its own
     pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no checkout: nothing to release"),
 ]
 

@@ -25,7 +25,6 @@ from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.looptime,  # no deadline passes while a busy machine decodes
-    pytest.mark.no_cover,  # thousands of replies, all on ways that other tests measure
 ]
 
 URL = "http://127.0.0.1:9"

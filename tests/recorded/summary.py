@@ -19,7 +19,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    for group, outcome, count in node.workeroutput.get("compared", ()):
+    for group, outcome, count in getattr(node, "workeroutput", {}).get("compared", ()):
         COUNTS[group, outcome] += count
 
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 PIPS = ["23.2.1", "26.3"]
 
 # Packages that others require with an extra: what an old pip looks for a second time.
-NEWER = {"google_auth": "requests", "coverage": "toml"}
+NEWER = {"google_auth": "requests"}
 
 
 def make_release(folder: Path, name: str, extra: str) -> None:
