@@ -28,9 +28,9 @@ DEADLINES = {
     "how long the replacement waits": connections._FORCE_AFTER,
     "speech whose sound has stopped": uplink._UNREPORTED_TIMEOUT,
     "retrying a replacement": connections._RETRY_SWAP,
-    "before an announced end of a connection": connections._MARGIN,
-    "a continued session": connections._HANG_UP,
-    "sound kept": OPTIONS.kept_sound,
+    "time before an announced end of a connection": connections._MARGIN,
+    "the end of the old connection": connections._HANG_UP,
+    "sound kept for the next connection: turns": OPTIONS.kept_sound,
     "`aclose()`": link._FAREWELL_TIMEOUT,
 }
 
@@ -42,6 +42,6 @@ def test_a_deadline_is_told_as_it_is(what: str) -> None:
 
 
 def test_the_other_figures() -> None:
-    assert f"does not live for {connections._GOOD_LIFE:g} s" in PAGE
+    assert f"fails or ends within {connections._GOOD_LIFE:g} s" in PAGE
     assert f"| {OPTIONS.conn_options.max_retry} | `conn_options.max_retry` |" in PAGE
     assert f"{_aiohttp_ws._CLOSE_TIMEOUT:g} s |" in PAGE
