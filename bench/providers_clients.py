@@ -31,7 +31,9 @@ async def bare(url: str) -> AsyncIterator[Ask]:
     import msgspec
 
     decode = msgspec.json.decode
-    async with aiohttp.ClientSession() as session:
+    # aiohttp's own limit of 100 connections would keep further streams waiting, and the others quick.
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as session:
 
         async def ask(model: str) -> AsyncIterator[str]:
             body = {
