@@ -112,9 +112,8 @@ def cause_of(error: E, secrets: Iterable[str]) -> E | None:
     For errors of libraries that sign in: their frames hold credentials, and their texts quote the
     answers of servers and the output of processes.
     """
-    told = repr(error)
-    known = any(len(secret) >= MIN_SECRET and secret in told for secret in secrets)
-    return None if known else forget_frames(error)
+    text = repr(error)
+    return forget_frames(error) if redact(text, secrets) == text else None
 
 
 def is_secret_name(name: str) -> bool:
